@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What the scripts that build and boot kernels share: lib.sh, and where the
+# kernels, the guest's parts and the console logs are.
+#
+# KSRC=TREE works on another kernel source than build/linux-6.12, KOUT=DIR
+# keeps its kernels in DIR instead of build/out.
+
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+SRC=${KSRC:-$SRC}
+KOUT=${KOUT:-$BUILD/out}
+# depend mode: no second preprocessing on a miss, some 20% of a cold build
+export CCACHE_DEPEND=1
+TESTING=$TOP/tools/testing
+KCONFIG=$TESTING/kconfig
+BUSYBOX=$BUILD/busybox-arm64/busybox
+
+# variants: the kernels that can be built, in one line
+variants() {
+	find "$KCONFIG" -name '*.config' -printf '%f\n' |
+		sed -e 's/\.config$//' -e '/^common$/d' -e '/kunit$/d' | sort | tr '\n' ' '
+}
+
+# kernel_out VARIANT: its O= folder
+kernel_out() { printf '%s/%s\n' "$KOUT" "$1"; }
+
+# default_disk: 64 MiB that look random and are the same everywhere
+default_disk() {
+	local disk=$BUILD/disk.img
+	if [ "$(stat -c %s "$disk" 2>/dev/null)" != $((64 << 20)) ]; then
+		python3 - "$disk.new" <<-'EOF'
+		import random, sys
+		r = random.Random('ioptes')
+		with open(sys.argv[1], 'wb') as f:
+		    for _ in range(64):
+		        f.write(r.randbytes(1 << 20))
+		EOF
+		mv "$disk.new" "$disk"
+	fi
+	printf '%s\n' "$disk"
+}
+
+# disk_size FILE: bytes of a file or block device
+disk_size() {
+	if [ -b "$1" ]; then blockdev --getsize64 "$1"; else stat -Lc %s "$1"; fi
+}
+
+# disk_sha256 FILE: of the disk that the guest will see: whole blocks of 512
+# bytes, a last partial one padded with zeros (as QEMU does)
+disk_sha256() {
+	local pad
+	pad=$(((512 - $(disk_size "$1") % 512) % 512))
+	{ cat "$1" && head -c "$pad" /dev/zero; } | sha256sum | cut -d' ' -f1
+}
+
+# said LOG KEY: what the guest reported as KEY, empty if nothing
+said() { sed -n "s/.*ioptes: $2 //p" "$1" | tail -n 1; }
+
+# disk_boot LOG IMAGE DISK SHA256 [APPEND...]: boot, have the guest read the
+# whole disk through the SMMU, and judge what it read and how.  Every line of
+# the report that is wrong says so; fails if there is one.
+disk_boot() {
+	local log=$1 image=$2 disk=$3 want=$4 rc=0 append=() a got domain size features
+	shift 4
+	for a; do append+=(--append "$a"); done
+	size=$(disk_size "$disk")
+	# TCG reads and hashes some 20 MB/s; be patient with a busy machine
+	"$TOP/scripts/boot.py" --kernel "$image" --initrd "$BUILD/guest/initramfs.cpio" \
+		--disk "$disk" --log "$log" --end --timeout $((120 + size / 2000000)) \
+		--append ioptes.test=disk --append kunit.enable=0 "${append[@]}" || rc=1
+
+	features=$(sed -n 's/.*arm-smmu-v3 \(.*(features 0x.*)\).*/\1/p' "$log" | head -n 1)
+	say "  SMMU           ${features:-WRONG: the SMMUv3 driver did not say its features}"
+	[ -n "$features" ] || rc=1
+	domain=$(said "$log" disk-domain)
+	case $domain in
+	DMA | DMA-FQ)
+		say "  disk           NVMe $(said "$log" disk-device), $(said "$log" disk-bytes) bytes," \
+			"behind $(said "$log" disk-iommu)"
+		say "  IOMMU domain   $domain (translated), group $(said "$log" disk-group)" ;;
+	*)	say "  IOMMU domain   WRONG: '$domain' is not translated"
+		rc=1 ;;
+	esac
+	got=$(said "$log" disk-sha256)
+	say "  sha256, host   $want"
+	if [ "$got" = "$want" ]; then
+		say "  sha256, guest  $got (equal)"
+	else
+		say "  sha256, guest  ${got:-none} WRONG: $(said "$log" disk-read-error)"
+		rc=1
+	fi
+	if grep -q 'ioptes: iopte allocated' "$log"; then
+		say "  table pages    $(sed -n 's/.*ioptes: iopte //p' "$log" | paste -sd' ')"
+	elif [ -f "$SRC/drivers/iommu/iopte.c" ]; then
+		say "  table pages    WRONG: no /sys/kernel/debug/iommu/iopte in this kernel"
+		rc=1
+	else
+		say "  table pages    not in this kernel"
+	fi
+	DOMAIN=$domain
+	return $rc
+}
