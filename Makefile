@@ -17,7 +17,6 @@ else
 export KERNEL_SRC V DISK SUITE VARIANT REF FULL VERSION JOBS
 
 S := scripts
-ready := setup tree
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -27,8 +26,7 @@ help: ## this list
 	@echo "  VARIANT= SUITE= kunit: which kernel, which suite (a glob)"
 	@echo "  V=1             show everything that the logs get"
 
-run: $(ready) ## boot the patched kernel, read a disk through the SMMUv3 (the main job)
-	@$(S)/kernel.sh arm64
+run: ready ## boot the patched kernel, read a disk through the SMMUv3 (the main job)
 	@$(S)/run.sh
 
 check: ## all tests that CI runs, with setup and tree
@@ -49,36 +47,38 @@ unsetup: ## take back setup's changes to the apt configuration
 tree: setup ## build/linux-6.12: the kernel source with the series
 	@$(S)/tree.sh
 
-kernel: $(ready) ## build one kernel: VARIANT=arm64 (default), uml, arm64-debug, ...
+# the tree as it is, if there is work in it
+ready: setup
+	@$(S)/tree.sh --use
+
+kernel: ready ## build one kernel: VARIANT=arm64 (default), uml, arm64-debug, ...
 	@$(S)/kernel.sh $(or $(VARIANT),arm64)
 
-kunit: $(ready) ## KUnit suites: VARIANT=uml (default), SUITE=
+kunit: ready ## KUnit suites: VARIANT=uml (default), SUITE=
 	@$(S)/kunit.sh $(or $(VARIANT),uml) $(SUITE)
 
-shell: $(ready) ## a shell in the guest
-	@$(S)/kernel.sh arm64
+shell: ready ## a shell in the guest
 	@$(S)/shell.sh
 
-gdb: $(ready) ## gdb on the guest's kernel
-	@$(S)/kernel.sh arm64
+gdb: ready ## gdb on the guest's kernel
 	@$(S)/gdb.sh
 
-bench: $(ready) ## instructions per operation, base and ours
+bench: ready ## instructions per operation, base and ours
 	@$(S)/bench.sh
 
-check-series: $(ready) ## git am on the pristine source; patches, tree and copies agree
+check-series: ready ## git am on the pristine source; patches, tree and copies agree
 	@$(S)/check-series.sh
 
-check-static: $(ready) ## checkpatch, sparse, W=1, kernel-doc, coccinelle: nothing new
+check-static: ready ## checkpatch, sparse, W=1, kernel-doc, coccinelle: nothing new
 	@$(S)/check-static.sh
 
-check-kunit: $(ready) ## KUnit suites on every kernel of `make check`
+check-kunit: ready ## KUnit suites on every kernel of `make check`
 	@$(S)/check.sh kunit
 
-check-boot: $(ready) ## boots: strict, lazy, disk read, seeded bug
+check-boot: ready ## boots: strict, lazy, disk read, seeded bug
 	@$(S)/check.sh boot
 
-check-bisect: $(ready) ## build and test every patch in turn
+check-bisect: ready ## build and test every patch in turn
 	@$(S)/check-bisect.sh
 
 check-host: ## these scripts themselves: bad input, determinism
@@ -96,7 +96,7 @@ rebase-base: setup ## adopt a newer kernel source package: VERSION= (default new
 clean: ## remove what was built; the tree with its commits stays
 	@$(S)/clean.sh
 
-.PHONY: help run check check-full check-quick setup unsetup tree kernel kunit shell gdb \
+.PHONY: help run check check-full check-quick setup unsetup tree ready kernel kunit shell gdb \
 	bench check-series check-static check-kunit check-boot check-bisect check-host \
 	export diff rebase-base clean
 

@@ -5,7 +5,8 @@
 #
 #   apply	`git am patches/6.12/*.patch`, typed as a user types it, works on
 #		the pristine source and gives the exported tree
-#   patches	exporting that result again gives the same bytes
+#   patches	exporting that result again gives the same bytes, and so does
+#		exporting the tree
 #   copies	the files that the series adds are in this repository, equal, and
 #		no copy is left of a file that it no longer adds
 #   clean	nothing in the tree waits to be committed or exported
@@ -57,15 +58,17 @@ else
 	fail apply "git am gives another tree than the exported one: make export, or take main's patches and make tree"
 fi
 
-mkdir "$TEMP/again" "$TEMP/want"
+mkdir "$TEMP/again" "$TEMP/want" "$TEMP/tree"
+format_series "$SRC" "$(tree rev-parse 'base^{commit}')" "$head" "$TEMP/tree"
 format_series "$KERNEL_TREE" "$(git -C "$KERNEL_TREE" rev-parse base)" \
 	"$(git -C "$KERNEL_TREE" rev-parse HEAD)" "$TEMP/again"
 patch_list | xargs -d '\n' cp -t "$TEMP/want"
 if ! pinned_base; then
 	sed -i -E -e '/^index [0-9a-f]+\.\.[0-9a-f]+/d' -e '/^[-+]/!{/^ /d}' -e 's/^@@ .*/@@/' \
-		"$TEMP/again"/*.patch "$TEMP/want"/*.patch
+		"$TEMP/again"/*.patch "$TEMP/want"/*.patch "$TEMP/tree"/*.patch
 fi
-if diff -r "$TEMP/want" "$TEMP/again" >"$LOGS/series-patches.log"; then
+if diff -r "$TEMP/want" "$TEMP/again" >"$LOGS/series-patches.log" &&
+   diff -r "$TEMP/want" "$TEMP/tree" >"$LOGS/series-patches.log"; then
 	pass patches
 else
 	fail patches "patches/6.12 is not what export writes: make export (differences: $LOGS/series-patches.log)"

@@ -17,7 +17,7 @@ keep() {
 	[ -n "$(tree for-each-ref --format='%(objectname)' refs/heads --no-merged refs/exported)" ]
 }
 
-cd "$SHARED"
+cd "$SHARED" || exit
 for d in linux-6.12 src-*/linux-6.12; do
 	[ -e "$d" ] || continue
 	if keep "$SHARED/$d"; then

@@ -75,24 +75,29 @@ need_space() {
 # $LOGS/LOG.log and show what is being done and for how long.  A failure names
 # the log and shows its last lines; V=1 shows everything as it comes.
 #
-# CMD runs in a process group of its own, which an interrupt takes down whole.
-# (It is not run as `CMD || rc=$?`: that would switch off `set -e` inside CMD.)
+# CMD runs in a process group of its own, which an interrupt takes down whole, and
+# under `set -e` also where step's caller looks at its outcome (`step ... || die`
+# would switch that off inside CMD; a process substitution is a fresh start).
 step() {
-	local log=$LOGS/$1.log title=$2 start=$SECONDS rc=0 pid
+	local log=$LOGS/$1.log title=$2 start=$SECONDS rc=0 pid job fd out
 	shift 2
-	if [ -n "${STEP_QUIET:-}" ] && [ "$V" = 0 ]; then
-		:
-	elif [ "$V" != 0 ] || [ ! -t 1 ]; then
+	if [ "$V" != 0 ] || { [ -z "${STEP_QUIET:-}" ] && [ ! -t 1 ]; }; then
 		say "$title ..."
 	fi
-	set -m
-	if [ "$V" != 0 ]; then
-		"$@" > >(tee "$log") 2>&1 </dev/null &
-	else
-		"$@" >"$log" 2>&1 </dev/null &
-	fi
-	pid=$!
-	set +m
+	exec {out}>&1
+	exec {fd}< <(
+		set -em
+		if [ "$V" != 0 ]; then
+			"$@" > >(tee "$log" >&"$out") 2>&1 </dev/null &
+		else
+			"$@" >"$log" 2>&1 </dev/null &
+		fi
+		echo $!
+		exec >&-
+		wait $!
+	)
+	job=$!
+	read -r -u "$fd" pid
 	trap 'kill -- -"$pid" 2>/dev/null; exit 130' INT TERM
 	if [ "$V" = 0 ] && [ -t 1 ]; then
 		while kill -0 "$pid" 2>/dev/null; do
@@ -101,8 +106,9 @@ step() {
 		done
 		printf '\r'
 	fi
-	wait "$pid" || rc=$?
+	wait "$job" || rc=$?
 	trap - INT TERM
+	exec {fd}<&- {out}>&-
 	if [ "$rc" != 0 ]; then
 		say "$title: FAILED after $((SECONDS - start)) s, log: $log"
 		[ "$V" != 0 ] || tail -n 20 "$log" | sed 's/^/    /'

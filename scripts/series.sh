@@ -81,6 +81,33 @@ am() {
 	fi
 }
 
+# repository DIR MESSAGE: a git repository over the files of DIR, all of them, whatever a
+# .gitignore says.  Debian's ends by ignoring every path, which would make new
+# files miss their patch: those lines go.
+repository() {
+	cd "$1" || return
+	sed -i '\,^/rust-project.json$,q' .gitignore
+	tool init -q --template= -b series .
+	git config gc.auto 0
+	tool add -f -A
+	"${IDENT[@]}" GIT_AUTHOR_DATE="$DATE" GIT_COMMITTER_DATE="$DATE" \
+		git -c core.fsync=none -c gc.auto=0 commit -q --no-verify -m "$2"
+	git tag base
+}
+
+# base_worktree: the tag `base`, checked out beside the tree in $BASE_SRC; the same
+# for every script that compares with the base
+BASE_SRC=$BUILD/base/linux-6.12
+base_worktree() {
+	tree worktree prune
+	if [ "$(git -C "$BASE_SRC" rev-parse HEAD 2>/dev/null)" != "$(tree rev-parse 'base^{commit}')" ]; then
+		rm -rf "$BASE_SRC"
+		tree worktree prune
+		tool -C "$SRC" worktree add --force --detach "$BASE_SRC" base
+	fi
+	git -C "$BASE_SRC" diff --quiet HEAD
+}
+
 # format_series REPO BASE HEAD DIR: the patches of BASE..HEAD, the same bytes on
 # every machine: git runs in an empty repository that borrows REPO's objects, so
 # that no configuration of REPO counts; of its attributes, only BASE's.

@@ -122,6 +122,15 @@ offers() {
 
 major() { sed -E 's/^[0-9]+://; s/[^0-9].*//' <<<"$1"; }
 
+os() { sed -n "s/^$1=//p" /etc/os-release 2>/dev/null | tr -d \"; }
+CODENAME=$(os VERSION_CODENAME)
+
+# for `make rebase-base`: only look at what the mirror has
+if [ -n "${LISTS_ONLY:-}" ]; then
+	private_update
+	exit 0
+fi
+
 # ---- what is missing
 
 mapfile -t install < <(missing_packages)
@@ -135,24 +144,22 @@ if [ ${#install[@]} = 0 ] && [ ${#download[@]} = 0 ] && [ -z "$qemu" ]; then
 	say "setup: everything is here"
 	exit 0
 fi
-wanted="${install[*]} ${qemu:+qemu-system-arm>=$QEMU_MIN }${download[*]}"
+wanted=(${install[@]+"${install[@]}"} ${qemu:+"qemu-system-arm>=$QEMU_MIN"} ${download[@]+"${download[@]}"})
 
 # ---- may we, and can we
 
 if [ ! -t 0 ] && [ "${CI:-}" != true ]; then
-	die "missing: $wanted; run 'make setup' in a terminal (it shows its commands and asks), or with CI=true to agree to them"
+	die "missing: ${wanted[*]}; run 'make setup' in a terminal (it shows its commands and asks), or with CI=true to agree to them"
 fi
-os() { sed -n "s/^$1=//p" /etc/os-release 2>/dev/null | tr -d \"; }
-CODENAME=$(os VERSION_CODENAME)
 if [ "$(os ID)" != debian ] || [ -z "$CODENAME" ] || ! have apt-get dpkg-deb; then
-	die "missing: $wanted; setup knows Debian 12 and later only: install them by hand"
+	die "missing: ${wanted[*]}; setup knows Debian 12 and later only: install them by hand"
 fi
 if [ "$(id -u)" = 0 ]; then
 	root=()
 elif have sudo; then
 	root=(sudo)
 elif [ ${#install[@]} -gt 0 ] || [ -n "$qemu" ]; then
-	die "missing: $wanted; packages are installed by root: install sudo, or run 'make setup' as root once"
+	die "missing: ${wanted[*]}; packages are installed by root: install sudo, or run 'make setup' as root once"
 fi
 need_space 1500 "setup"
 

@@ -8,6 +8,9 @@
 # new tree is made beside the old one and takes its place at the end, so that an
 # interrupted run leaves nothing that the next one trips over.
 #
+# --use, for whoever only wants a tree to work on: a tree with work in it that was
+# not exported is used as it is, and a note says so.
+#
 # KERNEL_SRC=DIR takes the user's own 6.12 tree instead of the package; that tree
 # is only read.
 
@@ -15,6 +18,7 @@
 
 need git tar xz
 rel=${SRC#"$TOP/"}
+use=${1:-}
 
 # package VERSION: print the packaged tarball of that version
 package_is_here() {
@@ -28,20 +32,6 @@ package() {
 	else
 		cat "/usr/src/$PACKAGE.tar.xz"
 	fi
-}
-
-# repository DIR: a git repository over the files of DIR, all of them, whatever a
-# .gitignore says.  Debian's ends by ignoring every path, which would make new
-# files miss their patch: those lines go.
-repository() {
-	cd "$1" || return
-	sed -i '\,^/rust-project.json$,q' .gitignore
-	tool init -q --template= -b series .
-	git config gc.auto 0
-	tool add -f -A
-	"${IDENT[@]}" GIT_AUTHOR_DATE="$DATE" GIT_COMMITTER_DATE="$DATE" \
-		git -c core.fsync=none -c gc.auto=0 commit -q --no-verify -m "$2"
-	git tag base
 }
 
 # unpack VERSION DIR
@@ -167,6 +157,10 @@ replace() {
 # update: there is a tree
 update() {
 	local head exp newbase
+	if [ "$use" = --use ] && { busy || [ "$(tree rev-parse HEAD)" != "$(exported)" ]; }; then
+		say "note: $rel is used as it is, with commits that were not exported"
+		return 0
+	fi
 	if busy; then
 		die "a rebase or am is under way in $rel: finish or abort it there (git status), then try again"
 	fi

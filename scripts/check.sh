@@ -1,0 +1,188 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# check.sh check|full|quick|kunit|boot: run the phases of one level in order and
+# count what they recorded.
+#
+# A phase is a name, the file in build/results that it records in, and a command.
+# It fails when it records a failure, exits non-zero, or records nothing at all.
+# The closing line is counted from those files only.  `check` must end within 50
+# minutes on two cores and stops by itself, naming the phase, at 80.
+#
+# To add a phase, add a line to a list below.
+
+. "$(dirname "$0")/series.sh"
+
+level=${1:-check}
+S=$TOP/scripts
+
+kunit=(
+	"kunit-uml          $S/kunit.sh uml"
+	"kunit-arm64        $S/kunit.sh arm64"
+	"kunit-arm64-debug  $S/kunit.sh arm64-debug"
+	"kunit-arm64-kcsan  $S/kunit.sh arm64-kcsan"
+	"kunit-arm64-64k    $S/kunit.sh arm64-64k"
+)
+boot=(
+	"boot               $S/check-boot.sh"
+)
+check=(
+	"host               $S/check-host.sh"
+	"series             $S/check-series.sh"
+	"static             $S/check-static.sh"
+	"${kunit[@]}"
+	"build-arm32        build arm32 drivers/iommu/ drivers/gpu/drm/panthor/ drivers/gpu/drm/panfrost/"
+	"${boot[@]}"
+	"selftests          $S/check-selftests.sh"
+)
+full=(
+	"${check[@]}"
+	"kunit-arm64-16k    $S/kunit.sh arm64-16k"
+	"build-users        build arm64-users drivers/iommu/ drivers/gpu/drm/"
+	"build-panthor      panthor_module"
+	"bisect             $S/check-bisect.sh"
+	"bench              $S/bench.sh"
+)
+quick=(
+	"kunit-uml          $S/kunit.sh uml"
+	"boot-quick         record 'the disk is read through the SMMU' $S/run.sh"
+)
+
+# record NAME CMD...: run CMD, which records nothing by itself, as one test
+record() {
+	local name=$1
+	shift
+	if "$@"; then result "$phase" pass "$name"; else result "$phase" fail "$name"; return 1; fi
+}
+# build VARIANT TARGET...: those parts of that kernel compile
+build() {
+	record "$1 builds: ${*:2}" "$S/kernel.sh" "$@"
+}
+# panthor_module: the patched kernel's panthor, built as a module
+panthor_module() {
+	local out=$BUILD/out/arm64-panthor
+	record "panthor builds as a module" "$S/kernel.sh" arm64-panthor drivers/gpu/drm/panthor/ &&
+	record "panthor.ko's objects are there" test -s "$out/drivers/gpu/drm/panthor/panthor.o"
+}
+
+limit=$((80 * 60))
+case $level in
+check) phases=("${check[@]}") ;;
+full) phases=("${full[@]}") limit=$((5 * 3600)) ;;
+quick) phases=("${quick[@]}") ;;
+kunit) phases=("${kunit[@]}") ;;
+boot) phases=("${boot[@]}") ;;
+*) die "usage: $0 check|full|quick|kunit|boot" ;;
+esac
+limit=${CHECK_LIMIT:-$limit}
+[ "$level" != full ] || export FULL=1
+
+begin=$SECONDS
+table=()
+timeout=
+
+# count WORD [FILE...]: results of that kind
+count() { cat "$RESULTS"/* 2>/dev/null | grep -c "^$1 " || true; }
+
+# run PHASE COMMAND: in a process group of its own, within what is left of the limit
+run() {
+	local start=$SECONDS rc=0 left=$((limit - SECONDS + begin)) pid dog n
+	phase=$1
+	rm -f "$RESULTS/$phase"
+	say "=== $phase"
+	set -m
+	( eval "$2" ) </dev/null &
+	pid=$!
+	( sleep "$left"; : >"$BUILD/timeout"; kill -TERM -- "-$pid"; sleep 20; kill -KILL -- "-$pid" ) >/dev/null 2>&1 &
+	dog=$!
+	set +m
+	trap 'kill -TERM -- "-$pid" "-$dog" 2>/dev/null; echo; say "interrupted in phase $phase"; exit 130' INT TERM HUP
+	wait "$pid" || rc=$?
+	trap - INT TERM HUP
+	kill -- "-$dog" 2>/dev/null || true
+	wait "$dog" 2>/dev/null || true
+	n=$(grep -c . "$RESULTS/$phase" 2>/dev/null) || true
+	if [ -e "$BUILD/timeout" ]; then
+		result "$phase" fail "phase $phase: stopped, the limit of $((limit / 60)) minutes is over"
+		say "FAILED: out of time ($((limit / 60)) minutes) in phase $phase"
+		timeout=$phase
+	elif [ "${n:-0}" = 0 ]; then
+		result "$phase" fail "phase $phase recorded no result (exit code $rc)"
+		say "FAILED: phase $phase recorded no result"
+	elif [ $rc != 0 ] && ! grep -q '^fail ' "$RESULTS/$phase"; then
+		result "$phase" fail "phase $phase exited with $rc"
+		say "FAILED: phase $phase exited with $rc"
+	fi
+	table+=("$(printf '%6d s  %-20s %5d passed %3d failed %3d skipped' $((SECONDS - start)) "$phase" \
+		"$(grep -c '^pass ' "$RESULTS/$phase")" "$(grep -c '^fail ' "$RESULTS/$phase")" \
+		"$(grep -c '^skip ' "$RESULTS/$phase")")")
+}
+
+# summary: the seconds of each phase, what failed, and the closing line
+summary() {
+	local p f s
+	say
+	printf '%s\n' "${table[@]}"
+	say "$(printf '%6d s  in all' $((SECONDS - begin)))"
+	grep -h '^fail ' "$RESULTS"/* 2>/dev/null | head -n 40 || true
+	[ -z "$timeout" ] || say "stopped in phase $timeout; the phases after it did not run"
+	p=$(count pass) f=$(count fail) s=$(count skip)
+	closing="$p passed, $f failed"
+	[ "$s" = 0 ] || closing+=", $s skipped"
+	say
+	[ "$level" != full ] || [ -n "$timeout" ] || write_last
+	say "$closing"
+	[ "$f" = 0 ] && [ "$p" -gt 0 ] && [ -z "$timeout" ]
+}
+
+# write_last: the summary that is committed
+write_last() {
+	{
+		echo "# Written by 'make check-full'."
+		echo "date        $(date -u +%Y-%m-%d)"
+		echo "base        $(tree log -1 --format=%s base)"
+		echo "series      $(patch_list | wc -l) patches, tree $(tree rev-parse --short=12 'HEAD^{tree}')"
+		echo "machine     $(nproc) cores, $(awk '/MemTotal/ { printf "%d", $2 / 1048576 + 0.5 }' /proc/meminfo) GiB"
+		local c
+		for c in 'aarch64-linux-gnu-gcc --version' 'gcc --version' 'qemu-system-aarch64 --version' \
+			'sparse --version' 'spatch --version' 'git --version' 'python3 --version'; do
+			printf '%-11s %s\n' "${c%% *}" "$($c 2>&1 | sed -n 1p)"
+		done
+		echo
+		printf '%s\n' "${table[@]}"
+		echo
+		echo "$closing"
+	} >"$TOP/tools/testing/last-check-full.txt.new"
+	mv "$TOP/tools/testing/last-check-full.txt.new" "$TOP/tools/testing/last-check-full.txt"
+}
+
+exec 7>"$BUILD/check.lock"
+flock -n 7 || die "another check is running in this checkout: wait for it"
+rm -rf "$RESULTS" "$BUILD/timeout"
+mkdir -p "$RESULTS"
+
+# What has to be there first.  A failure here ends the run.
+start=$SECONDS
+for p in setup tree; do
+	case $level:$p in
+	check:tree | full:tree) cmd="$S/tree.sh" ;;
+	*:tree) cmd="$S/tree.sh --use" ;;
+	*) cmd="bash $S/setup.sh" ;;
+	esac
+	rc=0
+	$cmd || rc=$?
+	if [ $rc != 0 ]; then
+		result $p fail "$p"
+		table+=("$(printf '%6d s  %-20s failed' $((SECONDS - start)) $p)")
+		summary || exit 1
+	fi
+	table+=("$(printf '%6d s  %-20s' $((SECONDS - start)) $p)")
+	start=$SECONDS
+done
+
+for line in "${phases[@]}"; do
+	read -r name command <<<"$line"
+	run "$name" "$command"
+	[ -z "$timeout" ] || break
+done
+summary
