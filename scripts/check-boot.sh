@@ -1,0 +1,114 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# check-boot.sh: boot the arm64 kernel with the SMMU in strict and in lazy mode
+# and read a disk through it, as `make run` does; and show that this can fail:
+#
+#   - without translation (iommu.passthrough=1) the same disk read is refused;
+#   - a kernel with a seeded bug reads the disk like ours while the bug is off,
+#     and when it is on (a boot parameter), the SMMU reports faults and the disk
+#     does not arrive.  So the tables are really walked.
+#
+# The seeded kernel is a copy of the arm64 kernel's O= folder in which one object,
+# io-pgtable-arm.o, is compiled from a patched copy of its source and the image
+# is linked again: seconds, where a second tree would cost minutes.
+
+. "$(dirname "$0")/boot-lib.sh"
+
+phase=boot
+: >"$RESULTS/$phase"
+"$TOP/scripts/boot.py" --check-qemu || exit 1
+[ -n "${NOBUILD:-}" ] || "$TOP/scripts/kernel.sh" arm64
+"$TOP/scripts/initramfs.sh"
+disk=$(default_disk)
+sum=$(disk_sha256 "$disk")
+out=$(kernel_out arm64)
+image=$out/arch/arm64/boot/Image
+rc=0
+
+# check pass|fail NAME
+check() {
+	result $phase "$1" "$2"
+	say "$1: $2"
+	[ "$1" = pass ] || rc=1
+}
+
+# mode NAME DOMAIN IMAGE APPEND...: must read the disk, through that domain type
+mode() {
+	local name=$1 want=$2 image=$3 ok=pass
+	shift 3
+	say "$name:"
+	disk_boot "$LOGS/boot-$name-console.log" "$image" "$disk" "$sum" "$@" || ok=fail
+	check $ok "boot, $name: the disk is read through the SMMU"
+	if [ "$DOMAIN" = "$want" ]; then ok=pass; else ok=fail; fi
+	check $ok "boot, $name: the domain type is $want"
+}
+
+mode strict DMA "$image" iommu.passthrough=0 iommu.strict=1
+mode lazy DMA-FQ "$image" iommu.passthrough=0 iommu.strict=0
+
+say "passthrough (must be refused):"
+log=$LOGS/boot-passthrough-console.log
+ok=fail
+if ! disk_boot "$log" "$image" "$disk" "$sum" iommu.passthrough=1; then
+	[ "$DOMAIN" = identity ] && [ "$(said "$log" disk-sha256)" = "$sum" ] && ok=pass
+fi
+check $ok "boot, passthrough: refused, because nothing is translated"
+
+# build_seeded: OUT/arm64-seeded from OUT/arm64
+seeded=$(kernel_out arm64-seeded)
+work=$BUILD/seeded
+obj=drivers/iommu/io-pgtable-arm
+build_seeded() {
+	local p cmd
+	rm -rf "$seeded" "$work"
+	mkdir -p "$work/drivers/iommu"
+	for p in "$TESTING"/seeded/wrong-pte*.patch; do
+		cp "$SRC/$obj.c" "$work/$obj.c"
+		if patch -s -f -p1 -d "$work" <"$p"; then break; fi
+		echo "$p does not apply here"
+		p=
+	done
+	[ -n "$p" ] || { echo "no seeded bug fits this $obj.c"; return 1; }
+	cp -a --reflink=auto "$out" "$seeded"
+	# the command that kbuild used, with another source; -iquote finds what
+	# the source includes from its own folder
+	cmd=$(sed -n "s|^savedcmd_$obj.o := ||p" "$seeded/drivers/iommu/.io-pgtable-arm.o.cmd")
+	case $cmd in
+	*" $SRC/$obj.c"*) ;;
+	*) echo "unknown compile command: $cmd"; return 1 ;;
+	esac
+	cmd=${cmd/" $SRC/$obj.c"/" -iquote $SRC/drivers/iommu $work/$obj.c"}
+	(cd "$seeded" && eval "$cmd") &&
+	"$TOP/scripts/kernel.sh" arm64-seeded &&
+	# the patched object must have gone in, and not been compiled over
+	grep -q ioptes_wrong_pte "$seeded/System.map"
+}
+if step seeded "building the kernel with the seeded bug" build_seeded; then
+	simage=$seeded/arch/arm64/boot/Image
+	mode seeded-off DMA "$simage" iommu.passthrough=0 iommu.strict=1
+
+	say "seeded bug on (must fail):"
+	log=$LOGS/boot-seeded-on-console.log
+	ok=fail
+	if ! disk_boot "$log" "$simage" "$disk" "$sum" \
+		iommu.passthrough=0 iommu.strict=1 ioptes_wrong_pte=1; then
+		ok=pass
+	fi
+	check $ok "boot, seeded bug: the run fails"
+	ok=fail
+	if grep -qE 'arm-smmu-v3 .*event 0x[0-9a-f]+ received' "$log"; then ok=pass; fi
+	check $ok "boot, seeded bug: the SMMU reports a fault"
+	ok=fail
+	# the disk was there and translated, and its contents did not arrive
+	if [ "$(said "$log" disk-domain)" = DMA ] && [ -n "$(said "$log" disk-bytes)" ] &&
+	   [ "$(said "$log" disk-sha256)" != "$sum" ]; then
+		ok=pass
+	fi
+	check $ok "boot, seeded bug: the disk does not arrive"
+else
+	check fail "boot, seeded bug: the kernel builds"
+fi
+
+say "boot: $(grep -c '^pass' "$RESULTS/$phase") passed, $(grep -c '^fail' "$RESULTS/$phase" || true) failed"
+exit $rc
