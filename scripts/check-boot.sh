@@ -22,8 +22,8 @@ phase=boot
 "$TOP/scripts/initramfs.sh"
 disk=$(default_disk)
 sum=$(disk_sha256 "$disk")
-out=$(kernel_out arm64)
-image=$out/arch/arm64/boot/Image
+odir=$(kernel_out arm64)
+image=$odir/arch/arm64/boot/Image
 rc=0
 
 # check pass|fail NAME
@@ -70,7 +70,7 @@ build_seeded() {
 		p=
 	done
 	[ -n "$p" ] || { echo "no seeded bug fits this $obj.c"; return 1; }
-	cp -a --reflink=auto "$out" "$seeded"
+	cp -a --reflink=auto "$odir" "$seeded"
 	# the command that kbuild used, with another source; -iquote finds what
 	# the source includes from its own folder
 	cmd=$(sed -n "s|^savedcmd_$obj.o := ||p" "$seeded/drivers/iommu/.io-pgtable-arm.o.cmd")

@@ -30,10 +30,10 @@ shift
 frag=$KCONFIG/${variant%-seeded}.config
 [ -f "$frag" ] || die "no variant '$variant': there are $(variants)"
 [ -f "$SRC/Makefile" ] || die "no kernel source in $SRC: run 'make tree' first"
-out=$(kernel_out "$variant")
-mkdir -p "$out"
+odir=$(kernel_out "$variant")
+mkdir -p "$odir"
 need_space 3000 "the $variant kernel"
-exec 9>"$out.lock"
+exec 9>"$odir.lock"
 flock -n 9 || { say "waiting for another build of $variant"; flock 9; }
 
 # what the compile-only variants compile
@@ -49,7 +49,7 @@ cc=
 if have ccache; then cc='ccache '; fi
 # LOCALVERSION= (empty, but set) keeps setlocalversion from appending the
 # state of the git tree, which would rebuild with every commit.
-make=(make -C "$SRC" -j"$JOBS" O="$out" "${make[@]}" LOCALVERSION=
+make=(make -C "$SRC" -j"$JOBS" O="$odir" "${make[@]}" LOCALVERSION=
       CROSS_COMPILE="$cross" CC="$cc${cross}gcc" HOSTCC="${cc}gcc")
 
 # expand FRAGMENT: includes and optional lines resolved
@@ -70,7 +70,7 @@ git_grep_symbol() {
 		"$SRC/drivers" "$SRC/lib" "$SRC/mm" "$SRC/kernel" "$SRC/init"
 }
 
-wanted=$out/wanted.config
+wanted=$odir/wanted.config
 {
 	expand "$frag"
 	if [ -f "$SRC/drivers/iommu/.kunitconfig" ] && [ "$variant" != bench ]; then
@@ -82,19 +82,19 @@ wanted=$out/wanted.config
 # Configure when the wish changed, and otherwise let kbuild notice Kconfig
 # changes by itself; .config is only rewritten when its content changes.
 configure() {
-	rm -f "$out/.config"
-	cp "$wanted.new" "$out/.config"
+	rm -f "$odir/.config"
+	cp "$wanted.new" "$odir/.config"
 	"${make[@]}" olddefconfig
 }
-if [ -f "$out/.config" ] && cmp -s "$wanted.new" "$wanted" && [ "$out/src" -ef "$SRC" ]; then
+if [ -f "$odir/.config" ] && cmp -s "$wanted.new" "$wanted" && [ "$odir/src" -ef "$SRC" ]; then
 	step "kernel-$variant" "checking the $variant configuration" "${make[@]}" olddefconfig
 else
 	rm -f "$wanted"
-	ln -sfn "$SRC" "$out/src"
+	ln -sfn "$SRC" "$odir/src"
 	step "kernel-$variant" "configuring the $variant kernel" configure
 fi
 
-python3 - "$wanted.new" "$out/.config" <<'EOF' || die "the $variant kernel is not configured as asked"
+python3 - "$wanted.new" "$odir/.config" <<'EOF' || die "the $variant kernel is not configured as asked"
 import re, sys
 def read(path):
     d = {}
