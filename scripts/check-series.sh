@@ -33,7 +33,7 @@ fi
 
 temp_dir series
 export KERNEL_TREE=$TEMP/linux
-clone base "$KERNEL_TREE"
+pristine "$KERNEL_TREE" base
 
 if series_empty; then
 	# An empty series is a state, not a success: it must not count as one.

@@ -78,44 +78,45 @@ need_space() {
 # CMD runs in a process group of its own, which an interrupt takes down whole, and
 # under `set -e` also where step's caller looks at its outcome (`step ... || die`
 # would switch that off inside CMD; a process substitution is a fresh start).
+# Its variables have names of their own: CMD, if a function, sees them.
 step() {
-	local log=$LOGS/$1.log title=$2 start=$SECONDS rc=0 pid job fd out
+	local _log=$LOGS/$1.log _title=$2 _start=$SECONDS _rc=0 _pid _job _fd _out
 	shift 2
 	if [ "$V" != 0 ] || { [ -z "${STEP_QUIET:-}" ] && [ ! -t 1 ]; }; then
-		say "$title ..."
+		say "$_title ..."
 	fi
-	exec {out}>&1
-	exec {fd}< <(
+	exec {_out}>&1
+	exec {_fd}< <(
 		set -em
 		if [ "$V" != 0 ]; then
-			"$@" > >(tee "$log" >&"$out") 2>&1 </dev/null &
+			"$@" > >(tee "$_log" >&"$_out") 2>&1 </dev/null &
 		else
-			"$@" >"$log" 2>&1 </dev/null &
+			"$@" >"$_log" 2>&1 </dev/null &
 		fi
 		echo $!
 		exec >&-
 		wait $!
 	)
-	job=$!
-	read -r -u "$fd" pid
-	trap 'kill -- -"$pid" 2>/dev/null; exit 130' INT TERM
+	_job=$!
+	read -r -u "$_fd" _pid
+	trap 'kill -- -"$_pid" 2>/dev/null; exit 130' INT TERM
 	if [ "$V" = 0 ] && [ -t 1 ]; then
-		while kill -0 "$pid" 2>/dev/null; do
-			printf '\r%s ... %d s ' "$title" $((SECONDS - start))
+		while kill -0 "$_pid" 2>/dev/null; do
+			printf '\r%s ... %d s ' "$_title" $((SECONDS - _start))
 			sleep 0.5
 		done
 		printf '\r'
 	fi
-	wait "$job" || rc=$?
+	wait "$_job" || _rc=$?
 	trap - INT TERM
-	exec {fd}<&- {out}>&-
-	if [ "$rc" != 0 ]; then
-		say "$title: FAILED after $((SECONDS - start)) s, log: $log"
-		[ "$V" != 0 ] || tail -n 20 "$log" | sed 's/^/    /'
+	exec {_fd}<&- {_out}>&-
+	if [ "$_rc" != 0 ]; then
+		say "$_title: FAILED after $((SECONDS - _start)) s, log: $_log"
+		[ "$V" != 0 ] || tail -n 20 "$_log" | sed 's/^/    /'
 	elif [ -z "${STEP_QUIET:-}" ]; then
-		say "$title: done, $((SECONDS - start)) s"
+		say "$_title: done, $((SECONDS - _start)) s"
 	fi
-	return "$rc"
+	return "$_rc"
 }
 
 # result PHASE pass|fail|skip NAME
