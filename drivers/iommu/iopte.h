@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The page layer of io-pgtable: what a page-table format uses to get, retire
+ * and free the memory of its tables.
+ *
+ * Words, each with one meaning everywhere:
+ *
+ *   table    what one entry of a level above points to; all tables of a page
+ *            table but its root have the same size
+ *   block    the 2^order pages that an allocator deals in: one table, or a
+ *            split page, which holds several tables smaller than a page
+ *   pool     the tables of one page table and where their memory comes from
+ *   retire   a table has left the tree: from then on it is freed in due course
+ *
+ * The life of a table:
+ *
+ *   iopte_alloc()       private to the caller, zeroed, DMA mapped
+ *     entry written     in the tree: walked by hardware and, under
+ *                       rcu_read_lock(), by software
+ *     entry cleared     unreachable from the root; walk caches and readers
+ *                       inside a read section may still use it
+ *   iopte_list_add()    on a list of the caller, DMA unmapped
+ *     walk cache flush  by the format, when the page table has tlb_flush_walk
+ *   iopte_retire()      with tlb_flush_walk: to RCU.  Without: the user flushes
+ *                       at the end of an operation, and the table waits in
+ *                       the pool until io_pgtable_flush_end() has seen a flush
+ *                       of its range that began after the entry was cleared
+ *     grace period
+ *     unshare, free     back to the allocator
+ *
+ * A table that was never in a tree, or whose page table no walker uses any
+ * more (free_io_pgtable_ops()), takes the short cut iopte_free_list().
+ *
+ * The invariant: no walker reaches a table that the allocator has back.  The
+ * hardware walker is ordered by the flush, which comes after the entry was
+ * cleared and before call_rcu(); software walkers are ordered by the grace
+ * period.
+ *
+ * Who races with whom:
+ *
+ *   map, unmap      may run concurrently on disjoint ranges of one page table;
+ *                   two maps may bring a table for the same entry, the cmpxchg
+ *                   of the entry chooses one, and the loser's table was never
+ *                   in the tree
+ *   readers         iova_to_phys and the dirty walk, under rcu_read_lock(),
+ *                   against anything but free_io_pgtable_ops()
+ *   RCU callbacks,  after free_io_pgtable_ops() too: they use only the table,
+ *   work items      its descriptor, the pool and the allocator, which they
+ *                   keep alive by references, never the page table, its
+ *                   cookie or its device
+ *
+ * pool->lock protects the split pages with a free table and the tables that
+ * wait for a flush.  It is a leaf lock, taken with interrupts off; nothing is
+ * allocated or freed under it.
+ */
+#ifndef __IOPTE_H
+#define __IOPTE_H
+
+#include <linux/iopte-alloc.h>
+#include <linux/llist.h>
+#include <linux/mm.h>
+#include <linux/refcount.h>
+#include <linux/spinlock.h>
+
+struct device;
+struct io_pgtable_cfg;
+struct io_pgtable_stock;
+struct iopte_pool;
+
+/**
+ * struct iopte_page - the descriptor of a table, or of a split page
+ * @__page_flags: the mm's, in the descriptor of a block.
+ * @table: address of the table, in the descriptor of a table in a split page,
+ *         which lies in an array of its own and not in the memory map.
+ * @next: the next table on a struct iopte_list.  Never a tail page's word: bit
+ *        0 is clear.
+ * @range: while the table waits for its user's flush: the first IOVA that the
+ *         cleared entry translated, with the log2 of its span in the low bits.
+ * @rcu_head: during the grace period, in the first table of a list.
+ * @llnode: after it, in the first table of a list that waits for the work item
+ *          of an allocator whose free sleeps.
+ * @node: a split page's place on its pool's list of those with a free table.
+ * @pool: the pool, from allocation until iopte_list_add(), of a split page
+ *        until it is freed, and in the first table of a list from
+ *        call_rcu() on.  NULL otherwise, which is how a table that is freed
+ *        twice is found.  Shares the word of page->mapping: an aligned
+ *        pointer, and NULL when the allocator gets the page back.
+ * @used: of a split page: a bit for each table that is in use.  Of a root that
+ *        is a block of its own: 1.  0 in the descriptor of a split page's
+ *        table.
+ * @rest: during the grace period, in the first table of a list: the others.
+ * @tables: of a split page: the array of its tables' descriptors.
+ *
+ * Overlays struct page as struct slab does.  What is not described here is the
+ * mm's and is not touched.  A block above order 0 is a compound page; its
+ * descriptor is the head page's.
+ */
+struct iopte_page {
+	union {
+		unsigned long __page_flags;
+		void *table;
+	};
+	union {
+		struct {
+			struct iopte_page *next;
+			unsigned long range;
+		};
+		struct rcu_head rcu_head;
+		struct llist_node llnode;
+		struct list_head node;
+	};
+	struct iopte_pool *pool;
+	unsigned long used;
+	union {
+		struct iopte_page *rest;
+		struct iopte_page *tables;
+	};
+	/* private: the mm's */
+	unsigned int __page_type;
+	atomic_t __page_refcount;
+#ifdef CONFIG_MEMCG
+	unsigned long __memcg_data;
+#endif
+};
+
+#define IOPTE_MATCH(pg, pt)						\
+	static_assert(offsetof(struct page, pg) == offsetof(struct iopte_page, pt))
+IOPTE_MATCH(flags, __page_flags);
+IOPTE_MATCH(compound_head, next);
+IOPTE_MATCH(rcu_head, rcu_head);
+IOPTE_MATCH(compound_head, llnode);
+IOPTE_MATCH(lru, node);
+IOPTE_MATCH(mapping, pool);
+IOPTE_MATCH(index, used);
+IOPTE_MATCH(private, rest);
+IOPTE_MATCH(page_type, __page_type);
+IOPTE_MATCH(_refcount, __page_refcount);
+#ifdef CONFIG_MEMCG
+IOPTE_MATCH(memcg_data, __memcg_data);
+#endif
+#undef IOPTE_MATCH
+static_assert(sizeof(struct iopte_page) <= sizeof(struct page));
+
+/* The folio of a block, which @block describes. */
+static inline struct folio *iopte_page_folio(struct iopte_page *block)
+{
+	return (struct folio *)block;
+}
+
+/* The descriptor of a block that an allocator returned. */
+static inline struct iopte_page *folio_iopte_page(struct folio *folio)
+{
+	return (struct iopte_page *)folio;
+}
+
+/**
+ * struct iopte_list - tables that are to be retired or freed together
+ * @head: the first table, or NULL.
+ */
+struct iopte_list {
+	struct iopte_page *head;
+};
+
+/**
+ * struct iopte_pool - the tables of one page table
+ * @allocator: where blocks come from; the pool holds a reference.
+ * @req: what is asked of @allocator for a block of tables.
+ * @dev: the device for DMA mapping, when the IOMMU's walks are not coherent
+ *       with the CPU caches, and NULL otherwise and once the page table is
+ *       gone.
+ * @ref: held by the page table and by each list in its grace period.
+ * @table_size: size of a table in bytes, the root excepted.
+ * @table_shift: log2 of @table_size.
+ * @split: whether tables are smaller than a page, and pages therefore split.
+ * @user_flush: whether the user of the page table brackets its own flushes.
+ * @lock: protects @partial with the split pages on it, and @unflushed.
+ * @stock: while set, where iopte_alloc() takes tables from, instead of
+ *         allocating them.  Set and used by one user at a time.
+ * @partial: split pages with at least one free table.
+ * @unflushed: tables that wait for their user's flush.
+ */
+struct iopte_pool {
+	struct iopte_allocator	*allocator;
+	struct iopte_request	req;
+	struct device		*dev;
+	refcount_t		ref;
+	unsigned int		table_size;
+	u8			table_shift;
+	bool			split;
+	bool			user_flush;
+	struct io_pgtable_stock	*stock;
+	spinlock_t		lock;	/* protects what follows */
+	struct list_head	partial;
+	struct iopte_list	unflushed;
+};
+
+struct iopte_pool *iopte_pool_create(const struct io_pgtable_cfg *cfg,
+				     size_t table_size, unsigned int addr_bits);
+void iopte_pool_destroy(struct iopte_pool *pool);
+
+extern const struct iopte_allocator_ops iopte_default_ops;
+
+void *iopte_alloc(struct iopte_pool *pool, gfp_t gfp);
+void *iopte_alloc_root(struct iopte_pool *pool, size_t size, gfp_t gfp);
+void iopte_free(struct iopte_pool *pool, void *table);
+void iopte_free_root(struct iopte_pool *pool, void *root, size_t size);
+
+void iopte_list_add(struct iopte_pool *pool, struct iopte_list *list,
+		    void *table);
+void iopte_retire(struct iopte_pool *pool, struct iopte_list *list,
+		  unsigned long iova, size_t span);
+void iopte_free_list(struct iopte_pool *pool, struct iopte_list *list);
+
+#endif /* __IOPTE_H */
