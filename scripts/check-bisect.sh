@@ -15,6 +15,7 @@
 . "$(dirname "$0")/series.sh"
 
 [ -d "$SRC/.git" ] || die "there is no ${SRC#"$TOP/"}: run 'make tree' first"
+alone check-bisect
 rm -f "$RESULTS/bisect"
 if [ "$(tree rev-parse HEAD)" = "$(tree rev-parse 'base^{commit}')" ]; then
 	result bisect skip "the series is empty"
@@ -26,8 +27,6 @@ need_space 6000 "the kernels of check-bisect"
 work=$BUILD/bisect
 wt=$work/linux-6.12
 mkdir -p "$work/passed"
-exec 8>"$work/lock"
-flock -n 8 || die "another check-bisect is running in this checkout: wait for it"
 worktree() {
 	tree worktree prune
 	if ! git -C "$wt" rev-parse -q --verify HEAD; then

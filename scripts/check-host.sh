@@ -17,6 +17,7 @@
 
 . "$(dirname "$0")/series.sh"
 
+alone check-host
 rm -f "$RESULTS/host"
 failed=0
 temp_dir host

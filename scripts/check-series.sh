@@ -17,6 +17,7 @@
 . "$(dirname "$0")/series.sh"
 
 [ -d "$SRC/.git" ] || die "there is no ${SRC#"$TOP/"}: run 'make tree' first"
+alone check-series
 rm -f "$RESULTS/series"
 failed=0
 pass() { result series pass "$1"; }

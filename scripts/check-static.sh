@@ -24,6 +24,7 @@
 
 [ -d "$SRC/.git" ] || die "there is no ${SRC#"$TOP/"}: run 'make tree' first"
 need perl sparse spatch
+alone check-static
 rm -f "$RESULTS/static"
 failed=0
 pass() { result static pass "$1"; }

@@ -11,8 +11,7 @@
 
 [ -d "$SRC/.git" ] || die "there is no ${SRC#"$TOP/"} to export: run 'make tree' first"
 [ -z "${KERNEL_SRC:-}" ] || die "the series is not exported from a user's tree: leave KERNEL_SRC out"
-exec 8>"$BUILD/tree.lock"
-flock 8
+alone tree
 if busy; then
 	die "a rebase or am is under way in ${SRC#"$TOP/"}: finish it there (git status), then export"
 fi

@@ -122,14 +122,25 @@ step() {
 # result PHASE pass|fail|skip NAME
 result() { printf '%s %s\n' "$2" "$3" >>"$RESULTS/$1"; }
 
-# temp_dir NAME: a fresh folder $BUILD/tmp/NAME, removed when the script ends;
-# what an interrupted run left there goes too
+# alone NAME: wait until no other script in this checkout is at NAME
+alone() {
+	local _lock
+	exec {_lock}>"$BUILD/$1.lock"
+	flock -n "$_lock" || { say "waiting for another $1 in this checkout"; flock "$_lock"; }
+}
+
+# temp_dir NAME: TEMP is a fresh folder, removed when the script ends; what killed
+# runs have left goes too
 temp_dir() {
-	local d=$BUILD/tmp/$1
-	rm -rf "$d"
-	mkdir -p "$d"
-	TEMP_DIRS+=("$d")
+	local d
+	for d in "$BUILD/tmp/$1".*; do
+		[ -d "$d" ] || continue
+		kill -0 "${d##*.}" 2>/dev/null || rm -rf "$d"
+	done
+	TEMP=$BUILD/tmp/$1.$$
+	rm -rf "$TEMP"
+	mkdir -p "$TEMP"
+	TEMP_DIRS+=("$TEMP")
 	trap 'rm -rf "${TEMP_DIRS[@]}"' EXIT
-	TEMP=$d
 }
 TEMP_DIRS=()

@@ -106,7 +106,7 @@ base_worktree() {
 # every machine: git runs in an empty repository that borrows REPO's objects, so
 # that no configuration of REPO counts; of its attributes, only BASE's.
 format_series() {
-	local bare=$BUILD/tmp/format.git objects
+	local bare=$BUILD/tmp/format.$$.git objects
 	objects=$(git -C "$1" rev-parse --git-path objects)
 	case $objects in /*) ;; *) objects=$1/$objects ;; esac
 	rm -rf "$bare"

@@ -194,10 +194,7 @@ update() {
 	replace "$newbase"
 }
 
-# One at a time; kernel builds of another shell read the tree while we are here.
-exec 8>"$BUILD/tree.lock"
-flock 8
-rm -rf "$BUILD/tmp/tree" "$BUILD/tmp/replay"
+alone tree
 
 if [ -n "${KERNEL_SRC:-}" ] && [ -d "$SRC/.git" ]; then
 	# a user's tree that has moved on is taken anew, unless there is work in ours
