@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 #
 # What the scripts that build and boot kernels share: lib.sh, and where the
 # kernels, the guest's parts and the console logs are.
@@ -15,7 +15,7 @@ KOUT=${KOUT:-$BUILD/out}
 export CCACHE_DEPEND=1
 TESTING=$TOP/tools/testing
 KCONFIG=$TESTING/kconfig
-BUSYBOX=$BUILD/busybox-arm64/busybox
+BUSYBOX=$SHARED/busybox-arm64/busybox
 
 # variants: the kernels that can be built, in one line
 variants() {
@@ -28,7 +28,7 @@ kernel_out() { printf '%s/%s\n' "$KOUT" "$1"; }
 
 # default_disk: 64 MiB that look random and are the same everywhere
 default_disk() {
-	local disk=$BUILD/disk.img
+	local disk=$SHARED/disk.img
 	if [ "$(stat -c %s "$disk" 2>/dev/null)" != $((64 << 20)) ]; then
 		python3 - "$disk.new" <<-'EOF'
 		import random, sys

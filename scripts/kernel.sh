@@ -15,8 +15,8 @@
 # first one missing stops the build: a test that silently is not built would
 # pass for ever.
 #
-# Kernels with KUnit also take the series' own drivers/iommu/.kunitconfig.
-# (Its options must be reachable on every one of them: kunit.py asks the same.)
+# Kernels with KUnit also take the series' own drivers/iommu/.kunitconfig, where
+# the fragment does not say otherwise.
 #
 # KSRC=TREE builds another source tree, KOUT=DIR puts the result in DIR/VARIANT.
 # TARGETs replace the default (the bootable image), e.g. drivers/iommu/.
@@ -72,11 +72,11 @@ git_grep_symbol() {
 
 wanted=$odir/wanted.config
 {
-	expand "$frag"
+	# first, so that the fragment has the last word
 	if [ -f "$SRC/drivers/iommu/.kunitconfig" ] && [ "$variant" != bench ]; then
-		echo '# from drivers/iommu/.kunitconfig'
 		cat "$SRC/drivers/iommu/.kunitconfig"
 	fi
+	expand "$frag"
 } >"$wanted.new"
 
 # Configure when the wish changed, and otherwise let kbuild notice Kconfig
