@@ -608,6 +608,27 @@ static bool all_freed(struct test_table *tt)
 	return false;
 }
 
+/*
+ * Be a reader.  Interrupts are off on UML because it may take a tick in the
+ * kernel for one in user space, and that for the end of all read sections.
+ */
+static unsigned long reader_enter(void)
+{
+	unsigned long flags = 0;
+
+	if (IS_ENABLED(CONFIG_UML))
+		local_irq_save(flags);
+	rcu_read_lock();
+	return flags;
+}
+
+static void reader_leave(unsigned long flags)
+{
+	rcu_read_unlock();
+	if (IS_ENABLED(CONFIG_UML))
+		local_irq_restore(flags);
+}
+
 static int iopte_test_init(struct kunit *test)
 {
 	struct test_table *tt = kunit_kzalloc(test, sizeof(*tt), GFP_KERNEL);
@@ -695,6 +716,7 @@ static void test_layout(struct kunit *test)
 static void test_words(struct kunit *test)
 {
 	struct test_table *tt = test_table(test, &user_flushes);
+	unsigned long flags;
 	struct io_pgtable_flush flush;
 	struct iopte_list list = {};
 	struct iopte_page *desc;
@@ -723,11 +745,11 @@ static void test_words(struct kunit *test)
 
 	/* The reference keeps the page from the mm, not from the allocator. */
 	get_page(page);
-	rcu_read_lock();
+	flags = reader_enter();
 	io_pgtable_flush_end(&tt->iop.ops, &flush, true);
 	sane = words_are_sane(table);
 	set = desc->pool == tt->pool;
-	rcu_read_unlock();
+	reader_leave(flags);
 	KUNIT_EXPECT_TRUE(test, sane);
 	KUNIT_EXPECT_TRUE(test, set);
 
@@ -801,6 +823,7 @@ static void test_root(struct kunit *test)
 static void test_retire(struct kunit *test)
 {
 	struct test_table *tt = test_table(test, &io_pgtable_flushes);
+	unsigned long flags;
 	long before, inside;
 	void *table;
 	bool kept;
@@ -809,12 +832,12 @@ static void test_retire(struct kunit *test)
 	before = pages_in_use(tt);
 	memset(table, 0x5a, tt->param.size);
 
-	rcu_read_lock();
+	flags = reader_enter();
 	retire(tt, table, SZ_2M, SZ_2M);
 	mdelay(READER_MS);
 	inside = pages_in_use(tt);
 	kept = !memchr_inv(table, 0x5a, tt->param.size);
-	rcu_read_unlock();
+	reader_leave(flags);
 
 	KUNIT_EXPECT_EQ(test, inside, before);
 	KUNIT_EXPECT_TRUE(test, kept);
@@ -882,6 +905,7 @@ static void test_retire_reader(struct kunit *test)
 static void test_batch(struct kunit *test)
 {
 	struct test_table *tt = test_table(test, &io_pgtable_flushes);
+	unsigned long flags;
 	static const unsigned int counts[] = { 1, 2, 255, 256, 257, 513 };
 	struct iopte_list list = {};
 	unsigned int i, n, batches;
@@ -894,10 +918,10 @@ static void test_batch(struct kunit *test)
 		tables_list(tt, &list, tables, n);
 
 		/* Each callback holds a reference until it has run. */
-		rcu_read_lock();
+		flags = reader_enter();
 		iopte_retire(tt->pool, &list, 0, SZ_1G);
 		batches = refcount_read(&tt->pool->ref) - 1;
-		rcu_read_unlock();
+		reader_leave(flags);
 		KUNIT_EXPECT_EQ(test, batches, DIV_ROUND_UP(n, 256));
 		KUNIT_EXPECT_NULL(test, list.head);
 
@@ -911,6 +935,7 @@ static void test_batch(struct kunit *test)
 static void test_free_list(struct kunit *test)
 {
 	struct test_table *tt = test_table(test, &io_pgtable_flushes);
+	unsigned long flags;
 	unsigned int n = 40 * tt->per_page;
 	struct iopte_list list = {};
 	long inside;
@@ -918,10 +943,10 @@ static void test_free_list(struct kunit *test)
 
 	tables = tables_alloc(tt, n);
 	tables_list(tt, &list, tables, n);
-	rcu_read_lock();
+	flags = reader_enter();
 	iopte_free_list(tt->pool, &list);
 	inside = pages_in_use(tt);
-	rcu_read_unlock();
+	reader_leave(flags);
 	KUNIT_EXPECT_NULL(test, list.head);
 	KUNIT_EXPECT_EQ(test, inside, 0);
 	iopte_free_list(tt->pool, &list);
@@ -954,6 +979,7 @@ static void test_request(struct kunit *test)
 static void test_split(struct kunit *test)
 {
 	struct test_table *tt = test_table(test, &io_pgtable_flushes);
+	unsigned long flags;
 	unsigned int i, inside, n = tt->per_page;
 	struct iopte_page *block;
 	void **tables, *again;
@@ -985,10 +1011,10 @@ static void test_split(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, tt->mem->live, 1);
 
 	/* A table in its grace period is not handed out again. */
-	rcu_read_lock();
+	flags = reader_enter();
 	retire(tt, tables[0], 0, SZ_1M);
 	again = iopte_alloc(tt->pool, GFP_ATOMIC);
-	rcu_read_unlock();
+	reader_leave(flags);
 	KUNIT_ASSERT_NOT_NULL(test, again);
 	KUNIT_EXPECT_PTR_NE(test, again, tables[0]);
 	iopte_free(tt->pool, again);
@@ -997,10 +1023,10 @@ static void test_split(struct kunit *test)
 	for (i = 1; i + 1 < n; i++)
 		iopte_free(tt->pool, tables[i]);
 	KUNIT_EXPECT_EQ(test, tt->mem->live, 1);
-	rcu_read_lock();
+	flags = reader_enter();
 	retire(tt, tables[n - 1], 0, SZ_1M);
 	inside = READ_ONCE(tt->mem->live);
-	rcu_read_unlock();
+	reader_leave(flags);
 	KUNIT_EXPECT_EQ(test, inside, 1);
 	rcu_barrier();
 	KUNIT_EXPECT_EQ(test, tt->mem->live, 0);
@@ -1178,16 +1204,17 @@ static void test_ticket_wrap(struct kunit *test)
 static void test_ticket_retire(struct kunit *test)
 {
 	struct test_table *tt = test_table(test, &user_flushes);
+	unsigned long flags;
 	struct io_pgtable_flush flush;
 	unsigned int inside;
 
 	retire(tt, table_alloc(tt), 0, SZ_2M);
 	flush = begin(tt, 0, SZ_2M);
-	rcu_read_lock();
+	flags = reader_enter();
 	end(tt, &flush, true);
 	mdelay(READER_MS);
 	inside = READ_ONCE(tt->mem->live);
-	rcu_read_unlock();
+	reader_leave(flags);
 	KUNIT_EXPECT_EQ(test, inside, 1);
 	KUNIT_EXPECT_EQ(test, waiting(tt), 0);
 }
@@ -1309,17 +1336,18 @@ static void test_ticket_none(struct kunit *test)
 static void test_destroy_in_grace_period(struct kunit *test)
 {
 	struct test_table *tt = test_table(test, &io_pgtable_flushes);
+	unsigned long flags;
 	unsigned int inside;
 	void **tables;
 
 	tables = tables_alloc(tt, 3);
-	rcu_read_lock();
+	flags = reader_enter();
 	retire(tt, tables[0], 0, SZ_2M);
 	retire(tt, tables[1], SZ_2M, SZ_2M);
 	iopte_free(tt->pool, tables[2]);
 	iopte_pool_destroy(tt->pool);
 	inside = READ_ONCE(tt->mem->live);
-	rcu_read_unlock();
+	reader_leave(flags);
 	tt->pool = NULL;
 	KUNIT_EXPECT_GE(test, inside, 1);
 	KUNIT_EXPECT_LE(test, inside, 2);

@@ -749,27 +749,11 @@ static struct iopte_page *iopte_stock_pop(struct io_pgtable_stock *stock)
 	return desc;
 }
 
-/**
- * iopte_alloc - allocate a table
- * @pool: the pool.
- * @gfp: how.  __GFP_ACCOUNT charges the memory to the current memcg.
- *
- * Context: As @gfp allows, and any but NMI while the page table's user has set
- * a stock.
- * Return: a zeroed table of the pool's table size, aligned to it and DMA
- * mapped, or NULL, with nothing changed.
- */
-void *iopte_alloc(struct iopte_pool *pool, gfp_t gfp)
+/* Allocate a table, whether or not a stock is in use. */
+static void *iopte_alloc_new(struct iopte_pool *pool, gfp_t gfp)
 {
 	struct iopte_page *desc;
 	void *table;
-
-	if (pool->stock) {
-		desc = iopte_stock_pop(pool->stock);
-		return desc ? iopte_address(pool, desc) : NULL;
-	}
-
-	might_alloc(gfp);
 
 	if (pool->split) {
 		table = iopte_alloc_split(pool, gfp);
@@ -791,6 +775,30 @@ void *iopte_alloc(struct iopte_pool *pool, gfp_t gfp)
 	return table;
 }
 
+/**
+ * iopte_alloc - allocate a table
+ * @pool: the pool.
+ * @gfp: how.  __GFP_ACCOUNT charges the memory to the current memcg.
+ *
+ * Context: As @gfp allows, and any but NMI while the page table's user has set
+ * a stock.
+ * Return: a zeroed table of the pool's table size, aligned to it and DMA
+ * mapped, or NULL, with nothing changed.
+ */
+void *iopte_alloc(struct iopte_pool *pool, gfp_t gfp)
+{
+	struct iopte_page *desc;
+
+	if (pool->stock) {
+		desc = iopte_stock_pop(pool->stock);
+		return desc ? iopte_address(pool, desc) : NULL;
+	}
+
+	might_alloc(gfp);
+
+	return iopte_alloc_new(pool, gfp);
+}
+
 /* Allocate up to @nr tables, at most IOPTE_BATCH, into a stock. */
 static unsigned int iopte_stock_add(struct iopte_pool *pool,
 				    struct io_pgtable_stock *stock,
@@ -803,7 +811,7 @@ static unsigned int iopte_stock_add(struct iopte_pool *pool,
 	void *table;
 
 	if (pool->split) {
-		table = iopte_alloc(pool, gfp);
+		table = iopte_alloc_new(pool, gfp);
 		if (!table)
 			return 0;
 		desc = iopte_of(pool, table);

@@ -1,0 +1,1781 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KUnit tests of the io-pgtable formats: where their tables come from, when
+ * they go back, and what is mapped meanwhile.
+ *
+ * One body runs over a table of configurations.  Beside the page table under
+ * test there are
+ *
+ *   a counting allocator, which knows every block that it has handed out and
+ *   can refuse any one of them,
+ *
+ *   a list of extents, which says what has to be mapped where, and
+ *
+ *   a model of the hardware walker, which decodes the memory of the tables on
+ *   its own, starting at the registers' contents in struct io_pgtable_cfg.  It
+ *   has a walk cache that only flushes empty, and for no more than their range.
+ *   When a block goes back to the allocator no entry of the cache may lead into
+ *   it: the walker would walk a freed table.
+ */
+
+#include <kunit/test.h>
+#include <linux/completion.h>
+#include <linux/delay.h>
+#include <linux/io-pgtable.h>
+#include <linux/kthread.h>
+#include <linux/math64.h>
+#include <linux/mm.h>
+#include <linux/prandom.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/sizes.h>
+#include <linux/vmstat.h>
+#include <linux/xarray.h>
+
+#define FT_LEVELS	4
+#define FT_WINDOWS	8
+#define FT_CACHE	128
+#define FT_EXTENTS	192
+#define FT_STEPS	250
+
+#define FT_4K		(SZ_4K | SZ_2M | SZ_1G)
+#define FT_16K		(SZ_16K | SZ_32M)
+#define FT_64K		(SZ_64K | SZ_512M)
+#define FT_V7S		(SZ_4K | SZ_64K | SZ_1M | SZ_16M)
+
+struct ft_case {
+	const char *name;
+	enum io_pgtable_fmt fmt;
+	u64 pgsizes;
+	unsigned int ias;
+	unsigned int oas;
+	unsigned long quirks;
+};
+
+static const struct ft_case ft_cases[] = {
+	{ "64_s1 4K ias 32", ARM_64_LPAE_S1, FT_4K, 32, 40 },
+	{ "64_s1 4K ias 39", ARM_64_LPAE_S1, FT_4K, 39, 44 },
+	{ "64_s1 4K ias 48", ARM_64_LPAE_S1, FT_4K, 48, 48 },
+	{ "64_s1 4K ias 48 ttbr1", ARM_64_LPAE_S1, FT_4K, 48, 48,
+	  IO_PGTABLE_QUIRK_ARM_TTBR1 },
+	{ "64_s1 4K ias 39 ns", ARM_64_LPAE_S1, FT_4K, 39, 40,
+	  IO_PGTABLE_QUIRK_ARM_NS },
+	{ "64_s1 16K ias 36", ARM_64_LPAE_S1, FT_16K, 36, 40 },
+	{ "64_s1 16K ias 47 ttbr1", ARM_64_LPAE_S1, FT_16K, 47, 48,
+	  IO_PGTABLE_QUIRK_ARM_TTBR1 },
+	{ "64_s1 16K ias 48", ARM_64_LPAE_S1, FT_16K, 48, 48 },
+	{ "64_s1 64K ias 32", ARM_64_LPAE_S1, FT_64K, 32, 40 },
+	{ "64_s1 64K ias 42", ARM_64_LPAE_S1, FT_64K, 42, 48 },
+	{ "64_s1 64K ias 48", ARM_64_LPAE_S1, FT_64K, 48, 48 },
+	{ "64_s1 64K ias 52 oas 52", ARM_64_LPAE_S1, FT_64K | BIT_ULL(42), 52, 52 },
+	{ "64_s2 4K ias 32", ARM_64_LPAE_S2, FT_4K, 32, 40 },
+	{ "64_s2 4K ias 40 concatenated", ARM_64_LPAE_S2, FT_4K, 40, 40 },
+	{ "64_s2 4K ias 43 concatenated", ARM_64_LPAE_S2, FT_4K, 43, 44 },
+	{ "64_s2 4K ias 48", ARM_64_LPAE_S2, FT_4K, 48, 48 },
+	{ "64_s2 16K ias 40", ARM_64_LPAE_S2, FT_16K, 40, 40 },
+	{ "64_s2 16K ias 48 concatenated", ARM_64_LPAE_S2, FT_16K, 48, 48 },
+	{ "64_s2 64K ias 42", ARM_64_LPAE_S2, FT_64K, 42, 42 },
+	{ "64_s2 64K ias 48", ARM_64_LPAE_S2, FT_64K, 48, 48 },
+	{ "32_s1", ARM_32_LPAE_S1, FT_4K, 32, 40 },
+	{ "32_s2 ias 32", ARM_32_LPAE_S2, FT_4K, 32, 40 },
+	{ "32_s2 ias 40 concatenated", ARM_32_LPAE_S2, FT_4K, 40, 40 },
+	{ "mali ias 48", ARM_MALI_LPAE, FT_4K, 48, 40 },
+	{ "mali ias 33", ARM_MALI_LPAE, FT_4K, 33, 40 },
+	{ "v7s", ARM_V7S, FT_V7S, 32, 32 },
+	{ "v7s ns", ARM_V7S, FT_V7S, 32, 32, IO_PGTABLE_QUIRK_ARM_NS },
+	{ "v7s mtk", ARM_V7S, FT_V7S, 32, 34,
+	  IO_PGTABLE_QUIRK_NO_PERMS | IO_PGTABLE_QUIRK_ARM_MTK_EXT },
+	{ "v7s mtk ttbr", ARM_V7S, FT_V7S, 34, 35,
+	  IO_PGTABLE_QUIRK_NO_PERMS | IO_PGTABLE_QUIRK_ARM_MTK_EXT |
+	  IO_PGTABLE_QUIRK_ARM_MTK_TTBR_EXT },
+	{ "dart 4K ias 32", APPLE_DART, SZ_4K, 32, 36 },
+	{ "dart 16K ias 32", APPLE_DART, SZ_16K, 32, 36 },
+	{ "dart2 16K ias 36", APPLE_DART2, SZ_16K, 36, 42 },
+	{ "dart2 16K ias 38", APPLE_DART2, SZ_16K, 38, 42 },
+};
+
+/* A configuration, and who flushes: io-pgtable or the user. */
+struct ft_param {
+	const struct ft_case *c;
+	bool user_flush;
+};
+
+static struct ft_param ft_params[2 * ARRAY_SIZE(ft_cases)];
+
+/* What is wrong with the flushes, in the tests that the model must not pass. */
+enum ft_flush {
+	FT_FLUSH_RIGHT,
+	FT_FLUSH_NOTHING,
+	FT_FLUSH_ELSEWHERE,
+	FT_FLUSH_TOO_LATE,
+};
+
+struct ft_extent {
+	u64 iova;
+	u64 size;
+	u64 pa;
+	u64 leaf;	/* size of the leaf entries when it was mapped */
+};
+
+struct ft_cached {
+	unsigned int level;	/* of the table; 0, the root, is not cached */
+	u64 prefix;		/* the IOVA bits that lead to it */
+	u64 table;
+};
+
+enum ft_type { FT_NONE, FT_TABLE, FT_LEAF, FT_BROKEN };
+
+/* A decoded entry. */
+struct ft_entry {
+	enum ft_type type;
+	u64 pa;
+	unsigned int shift;	/* of a leaf: log2 of its size */
+	void *ptep;
+};
+
+struct ft {
+	struct kunit *test;
+	const struct ft_case *c;
+	bool user_flush;
+	struct io_pgtable_cfg cfg;
+	struct io_pgtable_ops *ops;
+	u64 base;			/* the IOVA bits above ias */
+	unsigned int nr_sizes;
+	u64 size[4];
+	unsigned int nr_windows;
+	u64 window[FT_WINDOWS];		/* page and table sizes, ascending */
+
+	/* how the walker sees it */
+	unsigned int levels;
+	unsigned int shift[FT_LEVELS];
+	unsigned int bits[FT_LEVELS];
+	unsigned int pte_size;
+
+	/* the counting allocator */
+	struct iopte_allocator *allocator;
+	struct xarray blocks;		/* pfn to order, of every page */
+	atomic_t live;
+	atomic_t freed;
+	atomic_t unknown;
+	unsigned int attempts;
+	unsigned int refused;
+	unsigned int fail_at;		/* refuse this attempt; 0: none */
+	void (*hook)(struct ft *f);	/* called once, inside alloc */
+
+	/* the walker */
+	spinlock_t lock;		/* protects what follows */
+	enum ft_flush flush;
+	struct ft_cached cache[FT_CACHE];
+	unsigned int nr_cached;
+	unsigned int victim;
+	unsigned int stale;		/* freed tables that were cached */
+	unsigned int lost;		/* tables that are not the allocator's */
+	unsigned int found;		/* hits of the cache */
+
+	/* what is mapped */
+	struct ft_extent extent[FT_EXTENTS];
+	unsigned int nr_extents;
+	u64 hook_iova;
+	u64 hook_pa;
+	size_t hook_len;
+	struct rnd_state rnd;
+};
+
+static u32 ft_rnd(struct ft *f, u32 n)
+{
+	return prandom_u32_state(&f->rnd) % n;
+}
+
+static bool ft_is_lpae(const struct ft_case *c)
+{
+	return c->fmt != ARM_V7S && c->fmt != APPLE_DART && c->fmt != APPLE_DART2;
+}
+
+static bool ft_is_dart(const struct ft_case *c)
+{
+	return c->fmt == APPLE_DART || c->fmt == APPLE_DART2;
+}
+
+/* The walker */
+
+static void ft_lpae_geometry(struct ft *f, unsigned int start, unsigned int ias)
+{
+	unsigned int granule = ilog2(f->size[0]), l;
+
+	f->levels = 4 - start;
+	f->pte_size = 8;
+	for (l = 0; l < f->levels; l++) {
+		f->shift[l] = granule + (granule - 3) * (f->levels - 1 - l);
+		f->bits[l] = granule - 3;
+	}
+	f->bits[0] = ias > f->shift[0] ? ias - f->shift[0] : 0;
+}
+
+static void ft_geometry(struct ft *f)
+{
+	unsigned int granule = ilog2(f->size[0]), ias, sl;
+
+	switch (f->c->fmt) {
+	case ARM_64_LPAE_S1:
+	case ARM_32_LPAE_S1:
+		ias = 64 - f->cfg.arm_lpae_s1_cfg.tcr.tsz;
+		ft_lpae_geometry(f, 4 - DIV_ROUND_UP(ias - granule, granule - 3),
+				 ias);
+		break;
+	case ARM_64_LPAE_S2:
+	case ARM_32_LPAE_S2:
+		ias = 64 - f->cfg.arm_lpae_s2_cfg.vtcr.tsz;
+		sl = f->cfg.arm_lpae_s2_cfg.vtcr.sl;
+		/* VTCR.SL0 counts from another level with 4K */
+		ft_lpae_geometry(f, granule == 12 ? 2 - sl : 3 - sl, ias);
+		break;
+	case ARM_MALI_LPAE:
+		ft_lpae_geometry(f, 0, f->c->ias);
+		break;
+	case ARM_V7S:
+		f->levels = 2;
+		f->pte_size = 4;
+		f->shift[0] = 20;
+		f->bits[0] = f->c->ias - 20;
+		f->shift[1] = 12;
+		f->bits[1] = 8;
+		break;
+	default:
+		f->levels = 2;
+		f->pte_size = 8;
+		f->shift[0] = granule + granule - 3;
+		f->bits[0] = granule - 3;
+		f->shift[1] = granule;
+		f->bits[1] = granule - 3;
+		break;
+	}
+}
+
+static u64 ft_root(struct ft *f, u64 iova)
+{
+	switch (f->c->fmt) {
+	case ARM_64_LPAE_S1:
+	case ARM_32_LPAE_S1:
+		return f->cfg.arm_lpae_s1_cfg.ttbr;
+	case ARM_64_LPAE_S2:
+	case ARM_32_LPAE_S2:
+		return f->cfg.arm_lpae_s2_cfg.vttbr;
+	case ARM_MALI_LPAE:
+		return f->cfg.arm_mali_lpae_cfg.transtab & GENMASK_ULL(47, 5);
+	case ARM_V7S:
+		if (f->c->quirks & IO_PGTABLE_QUIRK_ARM_MTK_EXT)
+			return (f->cfg.arm_v7s_cfg.ttbr & GENMASK_ULL(31, 7)) |
+			       (u64)(f->cfg.arm_v7s_cfg.ttbr & 7) << 32;
+		return f->cfg.arm_v7s_cfg.ttbr & GENMASK_ULL(31, 14);
+	default:
+		return f->cfg.apple_dart_cfg.ttbr[iova >> (f->shift[0] + f->bits[0])];
+	}
+}
+
+static struct ft_entry ft_decode_lpae(struct ft *f, unsigned int level, u64 pte)
+{
+	unsigned int granule = ilog2(f->size[0]);
+	bool last = level == f->levels - 1;
+	struct ft_entry e = {};
+
+	if (!(pte & 1))
+		return e;
+
+	if (granule == 16)
+		e.pa = (pte & GENMASK_ULL(47, 16)) |
+		       (pte & GENMASK_ULL(15, 12)) << 36;
+	else
+		e.pa = pte & GENMASK_ULL(47, granule);
+
+	if (!last && (pte & 2)) {
+		e.type = FT_TABLE;
+	} else if (!last || !!(pte & 2) == (f->c->fmt != ARM_MALI_LPAE)) {
+		e.type = FT_LEAF;
+		e.shift = f->shift[level];
+	} else {
+		e.type = FT_BROKEN;
+	}
+	return e;
+}
+
+static u64 ft_mtk_bits(u64 pte)
+{
+	return (pte & BIT(9) ? BIT_ULL(32) : 0) |
+	       (pte & BIT(4) ? BIT_ULL(33) : 0) |
+	       (pte & BIT(5) ? BIT_ULL(34) : 0);
+}
+
+static struct ft_entry ft_decode_v7s(struct ft *f, unsigned int level, u64 pte)
+{
+	unsigned long high = IO_PGTABLE_QUIRK_ARM_MTK_EXT;
+	struct ft_entry e = {};
+
+	if (!(pte & 3))
+		return e;
+
+	if (!level && (pte & 3) == 1) {
+		e.type = FT_TABLE;
+		e.pa = pte & GENMASK_ULL(31, 10);
+		high = IO_PGTABLE_QUIRK_ARM_MTK_TTBR_EXT;
+	} else {
+		e.type = FT_LEAF;
+		if (!level)
+			e.shift = pte & BIT(18) ? 24 : 20;
+		else
+			e.shift = pte & 2 ? 12 : 16;
+		e.pa = pte & GENMASK_ULL(31, 0) & ~(BIT_ULL(e.shift) - 1);
+	}
+	if (f->c->quirks & high)
+		e.pa |= ft_mtk_bits(pte);
+	return e;
+}
+
+static struct ft_entry ft_decode_dart(struct ft *f, unsigned int level, u64 pte)
+{
+	struct ft_entry e = {};
+
+	if (!(pte & 1))
+		return e;
+
+	e.type = level ? FT_LEAF : FT_TABLE;
+	e.shift = f->shift[1];
+	if (f->c->fmt == APPLE_DART)
+		e.pa = pte & GENMASK_ULL(35, 12);
+	else
+		e.pa = (pte & GENMASK_ULL(37, 10)) << 4;
+	return e;
+}
+
+static struct ft_entry ft_read(struct ft *f, unsigned int level, u64 table,
+			       unsigned int idx)
+{
+	void *ptep = phys_to_virt(table) + idx * f->pte_size;
+	struct ft_entry e;
+
+	if (ft_is_lpae(f->c))
+		e = ft_decode_lpae(f, level, READ_ONCE(*(u64 *)ptep));
+	else if (f->c->fmt == ARM_V7S)
+		e = ft_decode_v7s(f, level, READ_ONCE(*(u32 *)ptep));
+	else
+		e = ft_decode_dart(f, level, READ_ONCE(*(u64 *)ptep));
+	e.ptep = ptep;
+	return e;
+}
+
+static void ft_cache_table(struct ft *f, unsigned int level, u64 prefix, u64 table)
+{
+	unsigned int i = f->nr_cached;
+
+	if (i < FT_CACHE)
+		f->nr_cached++;
+	else
+		i = f->victim++ % FT_CACHE;
+	f->cache[i] = (struct ft_cached){ level, prefix, table };
+}
+
+/*
+ * Walk as the hardware does: on from the lowest table that is cached.  Without
+ * @cache walk from the root and cache nothing.
+ */
+static struct ft_entry __ft_walk(struct ft *f, u64 iova, bool cache)
+{
+	struct ft_entry none = {}, e;
+	u64 table = ft_root(f, iova);
+	unsigned int level = 0, i;
+
+	lockdep_assert_held(&f->lock);
+
+	for (i = 0; cache && i < f->nr_cached; i++) {
+		struct ft_cached *c = &f->cache[i];
+
+		if (c->level > level && c->prefix == iova >> f->shift[c->level - 1]) {
+			level = c->level;
+			table = c->table;
+			f->found++;
+		}
+	}
+
+	for (;; level++) {
+		if (f->allocator && !xa_load(&f->blocks, PHYS_PFN(table))) {
+			f->lost++;
+			return none;
+		}
+		e = ft_read(f, level, table,
+			    (iova >> f->shift[level]) & ((1U << f->bits[level]) - 1));
+		if (e.type == FT_BROKEN ||
+		    (e.type == FT_TABLE && level == f->levels - 1)) {
+			f->lost++;
+			return none;
+		}
+		if (e.type != FT_TABLE)
+			return e;
+		table = e.pa;
+		if (cache)
+			ft_cache_table(f, level + 1, iova >> f->shift[level], table);
+	}
+}
+
+/* What the page table says, for comparison. */
+static struct ft_entry ft_entry_of(struct ft *f, u64 iova)
+{
+	struct ft_entry e;
+	unsigned long flags;
+
+	spin_lock_irqsave(&f->lock, flags);
+	e = __ft_walk(f, iova, false);
+	spin_unlock_irqrestore(&f->lock, flags);
+	return e;
+}
+
+static u64 ft_walk(struct ft *f, u64 iova)
+{
+	struct ft_entry e = ft_entry_of(f, iova);
+
+	return e.type == FT_LEAF ? e.pa | (iova & (BIT_ULL(e.shift) - 1)) : 0;
+}
+
+/* A device accesses the address. */
+static void ft_touch(struct ft *f, u64 iova)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&f->lock, flags);
+	__ft_walk(f, iova & (BIT_ULL(f->c->ias) - 1), true);
+	spin_unlock_irqrestore(&f->lock, flags);
+}
+
+static void ft_touch_range(struct ft *f, u64 iova, u64 size)
+{
+	ft_touch(f, iova);
+	ft_touch(f, iova + size / 2);
+	ft_touch(f, iova + size - 1);
+}
+
+/* Forget the tables that translate nothing outside of the range. */
+static void ft_forget(struct ft *f, u64 iova, u64 size)
+{
+	unsigned long flags;
+	unsigned int i = 0;
+
+	iova &= BIT_ULL(f->c->ias) - 1;
+	spin_lock_irqsave(&f->lock, flags);
+	while (i < f->nr_cached) {
+		struct ft_cached *c = &f->cache[i];
+		u64 span = BIT_ULL(f->shift[c->level - 1]);
+		u64 start = c->prefix * span;
+		u64 end = min(start + span, BIT_ULL(f->c->ias));
+
+		if (start >= iova && end <= iova + size)
+			*c = f->cache[--f->nr_cached];
+		else
+			i++;
+	}
+	spin_unlock_irqrestore(&f->lock, flags);
+}
+
+static void ft_hw_flush(struct ft *f, u64 iova, u64 size)
+{
+	u64 mask = BIT_ULL(f->c->ias) - 1;
+
+	if (f->flush == FT_FLUSH_NOTHING)
+		return;
+	if (f->flush == FT_FLUSH_ELSEWHERE)
+		iova = (iova ^ BIT_ULL(f->c->ias - 1)) & mask;
+	ft_forget(f, iova, size);
+	/* Devices do not wait: what is still linked is cached again. */
+	ft_touch_range(f, iova, size);
+}
+
+static void ft_tlb_flush_all(void *cookie)
+{
+	struct ft *f = cookie;
+
+	ft_forget(f, 0, BIT_ULL(f->c->ias));
+}
+
+static void ft_tlb_flush_walk(unsigned long iova, size_t size, size_t granule,
+			      void *cookie)
+{
+	ft_hw_flush(cookie, iova, size);
+}
+
+static void ft_tlb_add_page(struct iommu_iotlb_gather *gather,
+			    unsigned long iova, size_t granule, void *cookie)
+{
+}
+
+static const struct iommu_flush_ops ft_tlb_ops = {
+	.tlb_flush_all	= ft_tlb_flush_all,
+	.tlb_flush_walk	= ft_tlb_flush_walk,
+	.tlb_add_page	= ft_tlb_add_page,
+};
+
+static const struct iommu_flush_ops ft_user_tlb_ops = {
+	.tlb_flush_all	= ft_tlb_flush_all,
+	.tlb_add_page	= ft_tlb_add_page,
+};
+
+/* The user's flush at the end of an operation. */
+static void ft_user_flush(struct ft *f, u64 iova, u64 size)
+{
+	struct io_pgtable_flush ticket;
+
+	ticket = io_pgtable_flush_begin(f->ops, f->base | iova, size);
+	if (f->user_flush && f->flush == FT_FLUSH_TOO_LATE) {
+		io_pgtable_flush_end(f->ops, &ticket, true);
+		rcu_barrier();
+		ft_hw_flush(f, iova, size);
+		return;
+	}
+	if (f->user_flush)
+		ft_hw_flush(f, iova, size);
+	io_pgtable_flush_end(f->ops, &ticket, true);
+}
+
+static void ft_user_flush_failed(struct ft *f, u64 iova, u64 size)
+{
+	struct io_pgtable_flush ticket;
+
+	ticket = io_pgtable_flush_begin(f->ops, f->base | iova, size);
+	ft_touch_range(f, iova, size);
+	io_pgtable_flush_end(f->ops, &ticket, false);
+}
+
+/* The counting allocator */
+
+static void ft_record(struct ft *f, struct page *page, unsigned int order, bool add)
+{
+	unsigned long pfn = page_to_pfn(page), i, flags;
+	void *entry = add ? xa_mk_value(order) : NULL, *old;
+
+	xa_lock_irqsave(&f->blocks, flags);
+	for (i = 0; i < 1UL << order; i++) {
+		old = __xa_store(&f->blocks, pfn + i, entry, GFP_ATOMIC);
+		if (old != (add ? NULL : xa_mk_value(order)))
+			atomic_inc(&f->unknown);
+	}
+	xa_unlock_irqrestore(&f->blocks, flags);
+}
+
+static unsigned int ft_alloc(void *cookie, const struct iopte_request *req,
+			     gfp_t gfp, struct page **pages, unsigned int n)
+{
+	void (*hook)(struct ft *f);
+	struct ft *f = cookie;
+	unsigned int i;
+
+	hook = f->hook;
+	f->hook = NULL;
+	if (hook)
+		hook(f);
+
+	if (req->addr_bits <= 32)
+		gfp |= IS_ENABLED(CONFIG_ZONE_DMA32) ? GFP_DMA32 : GFP_DMA;
+	if (req->order)
+		gfp |= __GFP_COMP;
+
+	for (i = 0; i < n; i++) {
+		if (++f->attempts == f->fail_at) {
+			f->refused++;
+			break;
+		}
+		pages[i] = alloc_pages_node(req->nid, gfp, req->order);
+		if (!pages[i])
+			break;
+		ft_record(f, pages[i], req->order, true);
+		atomic_inc(&f->live);
+	}
+	return i;
+}
+
+static void ft_free(void *cookie, struct page **pages, unsigned int n,
+		    unsigned int order)
+{
+	struct ft *f = cookie;
+	unsigned long flags;
+	unsigned int i, c;
+
+	for (i = 0; i < n; i++) {
+		unsigned long pfn = page_to_pfn(pages[i]);
+
+		spin_lock_irqsave(&f->lock, flags);
+		for (c = 0; c < f->nr_cached;) {
+			unsigned long table = PHYS_PFN(f->cache[c].table);
+
+			if (table >= pfn && table - pfn < 1UL << order) {
+				f->stale++;
+				f->cache[c] = f->cache[--f->nr_cached];
+			} else {
+				c++;
+			}
+		}
+		ft_record(f, pages[i], order, false);
+		spin_unlock_irqrestore(&f->lock, flags);
+
+		memset(page_address(pages[i]), 0x5a, PAGE_SIZE << order);
+		__free_pages(pages[i], order);
+		atomic_dec(&f->live);
+		atomic_inc(&f->freed);
+	}
+}
+
+static const struct iopte_allocator_ops ft_allocator_ops = {
+	.alloc	= ft_alloc,
+	.free	= ft_free,
+};
+
+/* Opening and closing page tables */
+
+static struct io_pgtable_ops *ft_try_open(struct ft *f)
+{
+	f->cfg = (struct io_pgtable_cfg){
+		.quirks		= f->c->quirks,
+		.pgsize_bitmap	= f->c->pgsizes,
+		.ias		= f->c->ias,
+		.oas		= f->c->oas,
+		.coherent_walk	= true,
+		.tlb		= f->user_flush ? &ft_user_tlb_ops : &ft_tlb_ops,
+		.allocator	= f->allocator,
+	};
+	f->attempts = 0;
+	f->refused = 0;
+	f->nr_extents = 0;
+	return alloc_io_pgtable_ops(f->c->fmt, &f->cfg, f);
+}
+
+static void ft_open(struct ft *f)
+{
+	unsigned int l, i, j;
+	u64 w;
+
+	f->ops = ft_try_open(f);
+	KUNIT_ASSERT_NOT_NULL(f->test, f->ops);
+	KUNIT_ASSERT_EQ(f->test, (u64)f->cfg.pgsize_bitmap, f->c->pgsizes);
+	ft_geometry(f);
+
+	f->nr_windows = 0;
+	for (i = 0; i < f->nr_sizes; i++)
+		f->window[f->nr_windows++] = f->size[i];
+	for (l = 0; l < f->levels; l++) {
+		w = BIT_ULL(f->shift[l]);
+		for (i = 0; i < f->nr_windows && f->window[i] < w; i++)
+			;
+		if (w >= BIT_ULL(f->c->ias) ||
+		    (i < f->nr_windows && f->window[i] == w))
+			continue;
+		for (j = f->nr_windows++; j > i; j--)
+			f->window[j] = f->window[j - 1];
+		f->window[i] = w;
+	}
+}
+
+static void ft_expect_clean(struct ft *f)
+{
+	KUNIT_EXPECT_EQ(f->test, atomic_read(&f->unknown), 0);
+	if (f->flush == FT_FLUSH_RIGHT) {
+		KUNIT_EXPECT_EQ_MSG(f->test, f->stale, 0,
+				    "the walker walks a freed table");
+		KUNIT_EXPECT_EQ_MSG(f->test, f->lost, 0,
+				    "an entry leads to no table");
+	}
+}
+
+/* Free the page table; every table must be back after a grace period. */
+static void ft_close(struct ft *f)
+{
+	struct io_pgtable_ops *ops = f->ops;
+
+	f->ops = NULL;
+	ft_forget(f, 0, BIT_ULL(f->c->ias));
+	free_io_pgtable_ops(ops);
+	rcu_barrier();
+	KUNIT_EXPECT_EQ_MSG(f->test, atomic_read(&f->live), 0, "tables leaked");
+	KUNIT_EXPECT_TRUE(f->test, xa_empty(&f->blocks));
+	ft_expect_clean(f);
+}
+
+static bool ft_supported(const struct ft_case *c)
+{
+	u64 sizes = c->pgsizes;
+
+	if (c->fmt == ARM_V7S && !IS_ENABLED(CONFIG_IOMMU_IO_PGTABLE_ARMV7S))
+		return false;
+	if (ft_is_dart(c) && !IS_ENABLED(CONFIG_IOMMU_IO_PGTABLE_DART))
+		return false;
+	if (c->quirks & IO_PGTABLE_QUIRK_ARM_MTK_EXT &&
+	    !IS_ENABLED(CONFIG_PHYS_ADDR_T_64BIT))
+		return false;
+	if (c->ias > BITS_PER_LONG || c->oas > BITS_PER_TYPE(phys_addr_t))
+		return false;
+	return sizes == (unsigned long)sizes;
+}
+
+static struct ft *ft_start(struct kunit *test, const struct ft_case *c,
+			   bool user_flush)
+{
+	struct iopte_allocator *allocator;
+	struct ft *f;
+	u64 sizes;
+
+	if (!ft_supported(c))
+		kunit_skip(test, "not with this configuration");
+
+	f = kunit_kzalloc(test, sizeof(*f), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, f);
+	f->test = test;
+	f->c = c;
+	f->user_flush = user_flush;
+	for (sizes = c->pgsizes; sizes; sizes &= sizes - 1)
+		f->size[f->nr_sizes++] = sizes & -sizes;
+	if (c->quirks & IO_PGTABLE_QUIRK_ARM_TTBR1)
+		f->base = ~0ULL << c->ias;
+	spin_lock_init(&f->lock);
+	xa_init_flags(&f->blocks, XA_FLAGS_LOCK_IRQ);
+	prandom_seed_state(&f->rnd, 0x10917 + c->fmt * 977 + c->ias * 31 + user_flush);
+
+	allocator = iopte_allocator_create(&ft_allocator_ops, f, 0);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, allocator);
+	f->allocator = allocator;
+	test->priv = f;
+	return f;
+}
+
+static struct ft *ft_start_param(struct kunit *test)
+{
+	const struct ft_param *p = test->param_value;
+
+	return ft_start(test, p->c, p->user_flush);
+}
+
+static void ft_exit(struct kunit *test)
+{
+	struct ft *f = test->priv;
+
+	if (!f)
+		return;
+	test->priv = NULL;	/* the next parameter's test has it too */
+	if (f->ops)
+		ft_close(f);
+	iopte_allocator_destroy(f->allocator);
+	xa_destroy(&f->blocks);
+}
+
+/* Mapping, as the IOMMU core does it, and the list of what is mapped. */
+
+static int ft_map(struct ft *f, u64 iova, u64 pa, u64 pgsize, size_t count,
+		  gfp_t gfp, size_t *mapped)
+{
+	size_t total = pgsize * count;
+	int ret = 0;
+
+	*mapped = 0;
+	while (!ret && *mapped < total) {
+		size_t m = 0;
+
+		ret = f->ops->map_pages(f->ops, f->base | (iova + *mapped),
+					pa + *mapped, pgsize,
+					(total - *mapped) >> ilog2(pgsize),
+					IOMMU_READ | IOMMU_WRITE | IOMMU_CACHE,
+					gfp, &m);
+		*mapped += m;
+		if (!ret && !m)
+			ret = -EIO;
+	}
+	if (*mapped) {
+		KUNIT_ASSERT_LT(f->test, f->nr_extents, FT_EXTENTS);
+		f->extent[f->nr_extents++] =
+			(struct ft_extent){ iova, *mapped, pa, pgsize };
+	}
+	return ret;
+}
+
+static void ft_cut(struct ft *f, u64 iova, u64 size)
+{
+	unsigned int i, n = f->nr_extents;
+	u64 end = iova + size;
+
+	for (i = 0; i < n; i++) {
+		struct ft_extent *x = &f->extent[i], old = *x;
+		u64 old_end = old.iova + old.size;
+
+		if (old_end <= iova || old.iova >= end)
+			continue;
+		x->size = iova > old.iova ? iova - old.iova : 0;
+		if (old_end > end) {
+			struct ft_extent tail = { end, old_end - end,
+						  old.pa + (end - old.iova),
+						  old.leaf };
+
+			if (!x->size) {
+				*x = tail;
+			} else {
+				KUNIT_ASSERT_LT(f->test, f->nr_extents, FT_EXTENTS);
+				f->extent[f->nr_extents++] = tail;
+			}
+		}
+	}
+	for (i = 0; i < f->nr_extents;) {
+		if (f->extent[i].size)
+			i++;
+		else
+			f->extent[i] = f->extent[--f->nr_extents];
+	}
+}
+
+static size_t ft_unmap(struct ft *f, u64 iova, u64 pgsize, size_t count)
+{
+	size_t total = pgsize * count, done = 0, n;
+
+	while (done < total) {
+		n = f->ops->unmap_pages(f->ops, f->base | (iova + done), pgsize,
+					(total - done) >> ilog2(pgsize), NULL);
+		if (!n)
+			break;
+		done += n;
+	}
+	ft_cut(f, iova, done);
+	return done;
+}
+
+static u64 ft_model(struct ft *f, u64 iova)
+{
+	unsigned int i;
+
+	for (i = 0; i < f->nr_extents; i++) {
+		struct ft_extent *x = &f->extent[i];
+
+		if (iova >= x->iova && iova - x->iova < x->size)
+			return x->pa + (iova - x->iova);
+	}
+	return 0;
+}
+
+/* The list, the format and the walker agree. */
+static void ft_check(struct ft *f, u64 iova)
+{
+	u64 want = ft_model(f, iova);
+
+	KUNIT_EXPECT_EQ_MSG(f->test, ft_walk(f, iova), want, "walk of %llx", iova);
+	KUNIT_EXPECT_EQ_MSG(f->test,
+			    (u64)f->ops->iova_to_phys(f->ops, f->base | iova),
+			    want, "iova_to_phys of %llx", iova);
+}
+
+static void ft_check_range(struct ft *f, u64 iova, u64 size, u64 step)
+{
+	u64 end = min(iova + size, BIT_ULL(f->c->ias)), at;
+
+	for (at = iova; at < end; at += step)
+		ft_check(f, at + ft_rnd(f, min_t(u64, step, f->size[0])));
+}
+
+static void ft_check_extents(struct ft *f)
+{
+	unsigned int i;
+
+	for (i = 0; i < f->nr_extents; i++) {
+		struct ft_extent *x = &f->extent[i];
+
+		ft_check(f, x->iova);
+		ft_check(f, x->iova + x->size - 1);
+		if (x->iova)
+			ft_check(f, x->iova - 1);
+		if (x->iova + x->size < BIT_ULL(f->c->ias))
+			ft_check(f, x->iova + x->size);
+	}
+}
+
+/* The blocks that hold the tables that can be reached from the root. */
+static void ft_collect(struct ft *f, struct xarray *seen, unsigned int level,
+		       u64 table)
+{
+	unsigned long head = page_to_pfn(compound_head(pfn_to_page(PHYS_PFN(table))));
+	unsigned int i;
+
+	xa_store(seen, head, xa_mk_value(1), GFP_KERNEL);
+	if (level == f->levels - 1)
+		return;
+	for (i = 0; i < 1U << f->bits[level]; i++) {
+		struct ft_entry e = ft_read(f, level, table, i);
+
+		if (e.type == FT_TABLE)
+			ft_collect(f, seen, level + 1, e.pa);
+	}
+}
+
+/* Nothing is out of the tree, or in it, that should not be. */
+static void ft_check_count(struct ft *f)
+{
+	unsigned int roots = 1, i, n = 0;
+	struct xarray seen;
+	unsigned long pfn;
+	void *entry;
+
+	if (f->user_flush)
+		ft_user_flush(f, 0, BIT_ULL(f->c->ias));
+	rcu_barrier();
+
+	xa_init(&seen);
+	if (ft_is_dart(f->c))
+		roots = f->cfg.apple_dart_cfg.n_ttbrs;
+	for (i = 0; i < roots; i++)
+		ft_collect(f, &seen, 0,
+			   ft_root(f, (u64)i << (f->shift[0] + f->bits[0])));
+	xa_for_each(&seen, pfn, entry)
+		n++;
+	xa_destroy(&seen);
+	KUNIT_EXPECT_EQ_MSG(f->test, atomic_read(&f->live), n,
+			    "blocks in use and blocks in the tree");
+}
+
+/* Random sequences */
+
+static u64 ft_random_iova(struct ft *f, u64 align)
+{
+	u64 top = f->window[f->nr_windows - 1];
+	u64 units = BIT_ULL(f->c->ias) >> ilog2(top);
+	const u64 places[] = { 0, units / 2, units - 2 };
+	u64 iova = (places[ft_rnd(f, 3)] + ft_rnd(f, 2)) * top;
+	unsigned int i;
+
+	for (i = f->nr_windows - 1; i && f->window[i] > align; i--) {
+		u64 ratio = f->window[i] >> ilog2(f->window[i - 1]);
+		const u64 digits[] = { 0, 0, 1, ratio / 2, ratio - 1 };
+
+		iova += digits[ft_rnd(f, 5)] * f->window[i - 1];
+	}
+	return iova & (BIT_ULL(f->c->ias) - 1);
+}
+
+static u64 ft_random_pa(struct ft *f, u64 pgsize, u64 size)
+{
+	u64 max = BIT_ULL(f->c->oas) - size, pa;
+
+	pa = (u64)prandom_u32_state(&f->rnd) << 32 | prandom_u32_state(&f->rnd);
+	pa = (pa & (max - 1)) & ~(pgsize - 1);
+	return max(pa, pgsize);
+}
+
+/* The smallest size that an extent may be unmapped with. */
+static u64 ft_grain(struct ft *f, u64 leaf)
+{
+	/* v7s does not keep the output address when it splits a section */
+	if (f->c->fmt == ARM_V7S)
+		return leaf >= SZ_1M ? SZ_1M : SZ_4K;
+	return f->size[0];
+}
+
+static u64 ft_covered(struct ft *f, u64 iova, u64 size, u64 *grain)
+{
+	u64 n = 0, end = iova + size;
+	unsigned int i;
+
+	*grain = 0;
+	for (i = 0; i < f->nr_extents; i++) {
+		struct ft_extent *x = &f->extent[i];
+		u64 a = max(iova, x->iova), b = min(end, x->iova + x->size);
+
+		if (a >= b)
+			continue;
+		n += b - a;
+		*grain = max(*grain, ft_grain(f, x->leaf));
+	}
+	return n;
+}
+
+/* Unmap what is mapped in the range, with sizes that fit. */
+static void ft_unmap_range(struct ft *f, u64 iova, u64 size)
+{
+	u64 end = iova + size, grain;
+	unsigned int i, s;
+
+	for (i = 0; i < f->nr_extents;) {
+		struct ft_extent x = f->extent[i];
+		u64 a = max(iova, x.iova), b = min(end, x.iova + x.size);
+
+		if (a >= b) {
+			i++;
+			continue;
+		}
+		grain = ft_grain(f, x.leaf);
+		a = round_down(a, grain);
+		b = round_up(b, grain);
+		while (a < b) {
+			for (s = f->nr_sizes - 1; s; s--)
+				if (!(a & (f->size[s] - 1)) && b - a >= f->size[s])
+					break;
+			KUNIT_ASSERT_EQ(f->test, ft_unmap(f, a, f->size[s], 1),
+					f->size[s]);
+			a += f->size[s];
+		}
+		i = 0;
+	}
+}
+
+static void ft_random_flush(struct ft *f, u64 iova, u64 size)
+{
+	switch (ft_rnd(f, 6)) {
+	case 0:		/* none: the tables wait */
+		break;
+	case 1:
+		ft_user_flush_failed(f, iova, size);
+		break;
+	case 2:
+		ft_user_flush(f, 0, BIT_ULL(f->c->ias));
+		break;
+	default:
+		ft_user_flush(f, iova, size);
+		break;
+	}
+}
+
+static void ft_random_step(struct ft *f)
+{
+	unsigned int s = ft_rnd(f, f->nr_sizes);
+	u64 pgsize = f->size[s], iova, size, covered, grain;
+	size_t count = 1 + ft_rnd(f, 4), mapped;
+
+	iova = ft_random_iova(f, pgsize);
+	if (s + 1 < f->nr_sizes && !ft_rnd(f, 3)) {
+		/* all that one entry of the next size could map */
+		iova = round_down(iova, f->size[s + 1]);
+		count = f->size[s + 1] >> ilog2(pgsize);
+	}
+	size = pgsize * count;
+	if (iova + size > BIT_ULL(f->c->ias) || size >= BIT_ULL(f->c->oas - 1))
+		return;
+	ft_touch_range(f, iova, size);
+
+	if (f->nr_extents > FT_EXTENTS / 2) {
+		iova = 0;
+		size = BIT_ULL(f->c->ias);
+		ft_unmap_range(f, iova, size);
+		ft_random_flush(f, iova, size);
+		return;
+	}
+
+	covered = ft_covered(f, iova, size, &grain);
+	if (!covered) {
+		KUNIT_EXPECT_EQ(f->test, 0,
+				ft_map(f, iova, ft_random_pa(f, pgsize, size),
+				       pgsize, count, GFP_KERNEL, &mapped));
+	} else if (covered == size && pgsize >= grain) {
+		KUNIT_EXPECT_EQ(f->test, ft_unmap(f, iova, pgsize, count), size);
+	} else if (ft_rnd(f, 2)) {
+		ft_unmap_range(f, iova, size);
+	}
+	ft_random_flush(f, iova, size);
+	ft_check(f, iova);
+	ft_check(f, iova + size - 1);
+}
+
+static void ft_random(struct ft *f, unsigned int steps)
+{
+	unsigned int i, j;
+
+	for (i = 0; i < steps; i++) {
+		ft_random_step(f);
+		for (j = 0; j < 4; j++) {
+			u64 at = ft_random_iova(f, f->size[0]) +
+				 ft_rnd(f, f->size[0]);
+
+			ft_touch(f, at);
+			ft_check(f, at);
+		}
+		if (f->allocator && !ft_rnd(f, 40))
+			ft_check_count(f);
+		if (!ft_rnd(f, 100))
+			ft_check_extents(f);
+		cond_resched();
+	}
+	ft_check_extents(f);
+}
+
+static void ft_test_random(struct kunit *test)
+{
+	struct ft *f = ft_start_param(test);
+
+	ft_open(f);
+	ft_random(f, FT_STEPS);
+	ft_check_count(f);
+	/* The walker's cache was of use. */
+	KUNIT_EXPECT_GT(test, f->found, FT_STEPS);
+	ft_close(f);
+
+	/* And one that goes with all that is mapped and all that waits. */
+	ft_open(f);
+	ft_random(f, FT_STEPS / 5);
+	ft_close(f);
+}
+
+static long ft_iommu_pages(void)
+{
+	struct pglist_data *pgdat;
+	long pages = 0;
+
+	for_each_online_pgdat(pgdat) {
+		pages += node_page_state(pgdat, NR_IOMMU_PAGES);
+#ifdef CONFIG_SMP
+		for (int cpu = 0; cpu < nr_cpu_ids; cpu++)
+			if (cpu_possible(cpu))
+				pages += per_cpu_ptr(pgdat->per_cpu_nodestats,
+						     cpu)->vm_node_stat_diff[NR_IOMMU_PAGES];
+#endif
+	}
+	return pages;
+}
+
+static void ft_test_default_allocator(struct kunit *test)
+{
+	struct ft *f = ft_start_param(test);
+	struct iopte_allocator *own = f->allocator;
+	struct io_pgtable_ops *ops;
+	long before;
+
+	rcu_barrier();
+	f->allocator = NULL;
+	before = ft_iommu_pages();
+	ft_open(f);
+	ft_random(f, 50);
+	KUNIT_EXPECT_GT(test, ft_iommu_pages(), before);
+	ops = f->ops;
+	f->ops = NULL;
+	free_io_pgtable_ops(ops);
+	rcu_barrier();
+	KUNIT_EXPECT_EQ(test, ft_iommu_pages(), before);
+	KUNIT_EXPECT_EQ(test, f->attempts, 0);
+	f->allocator = own;
+}
+
+/* RCU */
+
+struct ft_reader {
+	struct completion inside;
+	bool leave;
+	bool left;
+};
+
+static int ft_reader_fn(void *arg)
+{
+	struct ft_reader *r = arg;
+
+	rcu_read_lock();
+	complete(&r->inside);
+	while (!READ_ONCE(r->leave))
+		cpu_relax();
+	WRITE_ONCE(r->left, true);
+	rcu_read_unlock();
+
+	while (!kthread_should_stop()) {
+		set_current_state(TASK_INTERRUPTIBLE);
+		if (!kthread_should_stop())
+			schedule();
+		__set_current_state(TASK_RUNNING);
+	}
+	return 0;
+}
+
+/* Map a block's range with pages, for an unmap of the block to take the table. */
+static void ft_fill(struct ft *f, u64 iova)
+{
+	size_t count = f->size[1] >> ilog2(f->size[0]), mapped;
+
+	if (f->c->fmt == ARM_V7S)	/* the size that one table maps */
+		count = SZ_1M / SZ_4K;
+	KUNIT_ASSERT_EQ(f->test, 0,
+			ft_map(f, iova, ft_random_pa(f, f->size[0], SZ_1G),
+			       f->size[0], count, GFP_KERNEL, &mapped));
+	ft_touch_range(f, iova, mapped);
+}
+
+static u64 ft_table_span(struct ft *f)
+{
+	return f->c->fmt == ARM_V7S ? SZ_1M : f->size[1];
+}
+
+/* A table that an unmap removes is the only one in its block. */
+static bool ft_table_is_block(struct ft *f)
+{
+	return f->c->fmt == ARM_V7S || f->size[0] >= PAGE_SIZE;
+}
+
+static u64 ft_random_span(struct ft *f)
+{
+	return round_down(ft_random_iova(f, f->size[0]), ft_table_span(f));
+}
+
+static void ft_test_reader_here(struct kunit *test)
+{
+	struct ft *f = ft_start_param(test);
+	unsigned int i;
+	int freed, inside;
+	unsigned long flags;
+	u64 iova, span;
+	size_t done;
+
+	if (ft_is_dart(f->c))
+		kunit_skip(test, "removes no tables");
+
+	ft_open(f);
+	span = ft_table_span(f);
+	for (i = 0; i < 3; i++) {
+		iova = ft_random_span(f);
+		ft_fill(f, iova);
+		freed = atomic_read(&f->freed);
+
+		/* UML's ticks take the kernel for user mode: none of them. */
+		if (IS_ENABLED(CONFIG_UML))
+			local_irq_save(flags);
+		rcu_read_lock();
+		done = ft_unmap(f, iova, span, 1);
+		ft_user_flush(f, iova, span);
+		if (!IS_ENABLED(CONFIG_UML))
+			mdelay(20);
+		inside = atomic_read(&f->freed);
+		rcu_read_unlock();
+		if (IS_ENABLED(CONFIG_UML))
+			local_irq_restore(flags);
+		KUNIT_EXPECT_EQ(test, done, span);
+		KUNIT_EXPECT_EQ(test, inside, freed);
+
+		rcu_barrier();
+		if (ft_table_is_block(f))
+			KUNIT_EXPECT_EQ(test, atomic_read(&f->freed), freed + 1);
+	}
+	ft_close(f);
+}
+
+static void ft_test_reader_elsewhere(struct kunit *test)
+{
+	struct ft *f = ft_start_param(test);
+	struct task_struct *task;
+	struct ft_reader r = {};
+	u64 iova, span;
+	int freed;
+
+	if (ft_is_dart(f->c))
+		kunit_skip(test, "removes no tables");
+	if (num_online_cpus() == 1 && !IS_ENABLED(CONFIG_PREEMPT_RCU))
+		kunit_skip(test, "needs a second CPU");
+
+	ft_open(f);
+	span = ft_table_span(f);
+	iova = ft_random_span(f);
+	ft_fill(f, iova);
+	freed = atomic_read(&f->freed);
+
+	init_completion(&r.inside);
+	task = kthread_run(ft_reader_fn, &r, "io-pgtable-reader");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	wait_for_completion(&r.inside);
+
+	KUNIT_EXPECT_EQ(test, ft_unmap(f, iova, span, 1), span);
+	ft_user_flush(f, iova, span);
+	msleep(30);
+	KUNIT_EXPECT_EQ(test, atomic_read(&f->freed), freed);
+	KUNIT_EXPECT_FALSE(test, READ_ONCE(r.left));
+
+	WRITE_ONCE(r.leave, true);
+	rcu_barrier();
+	KUNIT_EXPECT_TRUE(test, READ_ONCE(r.left));
+	if (ft_table_is_block(f))
+		KUNIT_EXPECT_EQ(test, atomic_read(&f->freed), freed + 1);
+	kthread_stop(task);
+	ft_close(f);
+}
+
+/* The model finds what is wrong with a flush. */
+
+static unsigned int ft_stale_with(struct ft *f, enum ft_flush flush, bool replace)
+{
+	u64 iova, span = ft_table_span(f);
+	unsigned int stale;
+	size_t mapped;
+
+	ft_open(f);
+	iova = ft_random_span(f);
+	ft_fill(f, iova);
+	f->stale = 0;
+	f->flush = flush;
+	if (replace) {
+		/* leave an empty table, cached, for a block to replace */
+		ft_unmap(f, iova, f->size[0], span >> ilog2(f->size[0]));
+		ft_touch_range(f, iova, span);
+		KUNIT_EXPECT_EQ(f->test, 0,
+				ft_map(f, iova, ft_random_pa(f, span, span), span,
+				       1, GFP_KERNEL, &mapped));
+	} else {
+		KUNIT_EXPECT_EQ(f->test, ft_unmap(f, iova, span, 1), span);
+	}
+	ft_user_flush(f, iova, span);
+	rcu_barrier();
+	stale = f->stale;
+	ft_close(f);
+	f->flush = FT_FLUSH_RIGHT;
+	f->stale = 0;
+	f->lost = 0;
+	return stale;
+}
+
+static void ft_test_wrong_flush(struct kunit *test)
+{
+	struct ft *f = ft_start_param(test);
+	unsigned int replace;
+
+	if (ft_is_dart(f->c))
+		kunit_skip(test, "removes no tables");
+	if (!ft_table_is_block(f))
+		kunit_skip(test, "tables share blocks");
+
+	for (replace = 0; replace < 2; replace++) {
+		KUNIT_EXPECT_EQ(test, ft_stale_with(f, FT_FLUSH_RIGHT, replace), 0);
+		KUNIT_EXPECT_GT(test, ft_stale_with(f, FT_FLUSH_NOTHING, replace), 0);
+		KUNIT_EXPECT_GT(test, ft_stale_with(f, FT_FLUSH_ELSEWHERE, replace), 0);
+		if (f->user_flush)
+			KUNIT_EXPECT_GT(test, ft_stale_with(f, FT_FLUSH_TOO_LATE, replace), 0);
+	}
+}
+
+/* A flush releases the tables of its range, when it was not skipped. */
+static void ft_test_user_flush(struct kunit *test)
+{
+	struct ft *f = ft_start_param(test);
+	u64 a = 0, b, span;
+	int freed, shared;
+
+	if (ft_is_dart(f->c))
+		kunit_skip(test, "removes no tables");
+	if (!f->user_flush)
+		kunit_skip(test, "io-pgtable flushes");
+
+	ft_open(f);
+	span = ft_table_span(f);
+	b = BIT_ULL(f->c->ias) - span;
+	ft_fill(f, a);
+	ft_fill(f, b);
+	freed = atomic_read(&f->freed);
+	KUNIT_EXPECT_EQ(test, ft_unmap(f, a, span, 1), span);
+	KUNIT_EXPECT_EQ(test, ft_unmap(f, b, span, 1), span);
+	rcu_barrier();
+	KUNIT_EXPECT_EQ(test, atomic_read(&f->freed), freed);
+
+	ft_user_flush(f, a + span, span);
+	ft_user_flush(f, a, span / 2);
+	ft_user_flush(f, a + span / 2, span);
+	ft_user_flush_failed(f, a, span);
+	rcu_barrier();
+	KUNIT_EXPECT_EQ(test, atomic_read(&f->freed), freed);
+
+	ft_user_flush(f, a, span);
+	rcu_barrier();
+	shared = f->c->fmt == ARM_V7S;
+	if (ft_table_is_block(f))
+		KUNIT_EXPECT_EQ(test, atomic_read(&f->freed), freed + 1 - shared);
+	ft_user_flush(f, b, span);
+	rcu_barrier();
+	if (ft_table_is_block(f))
+		KUNIT_EXPECT_EQ(test, atomic_read(&f->freed), freed + 2 - shared);
+	ft_close(f);
+}
+
+/* Allocations that fail */
+
+static void ft_test_fail_open(struct kunit *test)
+{
+	struct ft *f = ft_start_param(test);
+	unsigned int n, injected = 0;
+
+	for (n = 1;; n++) {
+		f->fail_at = n;
+		f->ops = ft_try_open(f);
+		if (!f->refused)
+			break;
+		injected++;
+		KUNIT_ASSERT_NULL(test, f->ops);
+		rcu_barrier();
+		KUNIT_ASSERT_EQ(test, atomic_read(&f->live), 0);
+	}
+	KUNIT_ASSERT_NOT_NULL(test, f->ops);
+	KUNIT_EXPECT_GE(test, injected, 1);
+	KUNIT_EXPECT_EQ(test, injected, f->attempts);
+	f->fail_at = 0;
+	ft_close(f);
+}
+
+static void ft_fail_map(struct ft *f, u64 iova, u64 pgsize, size_t count)
+{
+	unsigned int n, injected = 0;
+	u64 pa = ft_random_pa(f, pgsize, pgsize * count);
+	u64 step = max(f->size[0], pgsize / 16);
+	size_t mapped;
+	int ret;
+
+	for (n = 1;; n++) {
+		ft_open(f);
+		f->attempts = 0;
+		f->fail_at = n;
+		ret = ft_map(f, iova, pa, pgsize, count, GFP_KERNEL, &mapped);
+		f->fail_at = 0;
+		if (f->refused) {
+			injected++;
+			KUNIT_EXPECT_EQ(f->test, ret, -ENOMEM);
+			KUNIT_EXPECT_LT(f->test, mapped, pgsize * count);
+		} else {
+			KUNIT_EXPECT_EQ(f->test, ret, 0);
+			KUNIT_EXPECT_EQ(f->test, mapped, pgsize * count);
+		}
+		/* Exactly what it says is mapped. */
+		ft_check_range(f, iova, pgsize * (count + 1), step);
+		if (iova)
+			ft_check(f, iova - 1);
+		ft_check_count(f);
+		ft_unmap_range(f, iova, pgsize * count);
+		if (!f->refused)
+			break;
+		/* The same page table takes the map when there is memory. */
+		ret = ft_map(f, iova, pa, pgsize, count, GFP_KERNEL, &mapped);
+		KUNIT_EXPECT_EQ(f->test, ret, 0);
+		ft_check_range(f, iova, pgsize * (count + 1), step);
+		ft_close(f);
+	}
+	KUNIT_EXPECT_EQ(f->test, injected, f->attempts);
+	ft_close(f);
+	if (ft_table_is_block(f) && pgsize == f->size[0])
+		KUNIT_EXPECT_GE(f->test, injected, f->c->fmt == ARM_V7S ? 1 : 2);
+}
+
+static void ft_test_fail_map(struct kunit *test)
+{
+	struct ft *f = ft_start_param(test);
+	u64 span = BIT_ULL(ft_is_dart(f->c) || ft_is_lpae(f->c) ?
+			   2 * ilog2(f->size[0]) - 3 : 20);
+
+	/* Pages on both sides of a table's end, and of higher tables' ends. */
+	ft_fail_map(f, span - 2 * f->size[0], f->size[0], 4);
+	ft_fail_map(f, BIT_ULL(f->c->ias - 1) - 2 * f->size[0], f->size[0], 4);
+	if (f->nr_sizes > 1)
+		ft_fail_map(f, f->size[1], f->size[1], 2);
+}
+
+static void ft_fail_split(struct ft *f, u64 block, u64 page)
+{
+	unsigned int n, injected = 0;
+	u64 iova = BIT_ULL(f->c->ias - 1), at = iova + block / 2;
+	size_t mapped, done;
+
+	for (n = 1;; n++) {
+		ft_open(f);
+		KUNIT_ASSERT_EQ(f->test, 0,
+				ft_map(f, iova, ft_random_pa(f, block, block),
+				       block, 1, GFP_KERNEL, &mapped));
+		f->attempts = 0;
+		f->fail_at = n;
+		done = ft_unmap(f, at, page, 1);
+		f->fail_at = 0;
+		if (!f->refused)
+			break;
+		injected++;
+		KUNIT_EXPECT_EQ(f->test, done, 0);
+		/* As it was. */
+		ft_check(f, iova);
+		ft_check(f, at - 1);
+		ft_check(f, at);
+		ft_check(f, at + page);
+		ft_check(f, iova + block - 1);
+		ft_check_count(f);
+		ft_unmap_range(f, iova, block);
+		ft_close(f);
+	}
+	KUNIT_EXPECT_EQ(f->test, done, page);
+	KUNIT_EXPECT_EQ(f->test, injected, f->attempts);
+	if (f->size[0] >= PAGE_SIZE)
+		KUNIT_EXPECT_GE(f->test, injected, 1);
+	KUNIT_EXPECT_EQ(f->test, ft_walk(f, at), 0);
+	KUNIT_EXPECT_EQ(f->test,
+			(u64)f->ops->iova_to_phys(f->ops, f->base | at), 0);
+	if (f->c->fmt != ARM_V7S) {
+		ft_check(f, iova);
+		ft_check(f, at - 1);
+		ft_check(f, at + page);
+		ft_check(f, iova + block - 1);
+	}
+	ft_check_count(f);
+	ft_close(f);
+}
+
+static void ft_test_fail_split(struct kunit *test)
+{
+	struct ft *f = ft_start_param(test);
+
+	if (ft_is_dart(f->c))
+		kunit_skip(test, "has no blocks");
+
+	if (f->c->fmt == ARM_V7S) {
+		ft_fail_split(f, SZ_1M, SZ_4K);
+		ft_fail_split(f, SZ_1M, SZ_64K);
+		return;
+	}
+	ft_fail_split(f, f->size[1], f->size[0]);
+	if (f->nr_sizes > 2) {
+		ft_fail_split(f, f->size[2], f->size[1]);
+		ft_fail_split(f, f->size[2], f->size[0]);
+	}
+}
+
+/*
+ * Two threads bring a table for one entry.  The second runs inside the first's
+ * allocation, so that the first always loses.
+ */
+
+static void ft_hook_map(struct ft *f)
+{
+	KUNIT_EXPECT_EQ(f->test, 0,
+			ft_map(f, f->hook_iova, f->hook_pa, f->size[0], 1,
+			       GFP_ATOMIC, &f->hook_len));
+}
+
+static void ft_hook_unmap(struct ft *f)
+{
+	f->hook_len = ft_unmap(f, f->hook_iova, f->size[0], 1);
+}
+
+static void ft_test_race(struct kunit *test)
+{
+	struct ft *f = ft_start_param(test);
+	u64 iova = BIT_ULL(f->c->ias - 1), block, page = f->size[0];
+	size_t mapped;
+
+	ft_open(f);
+	f->hook_iova = iova + page;
+	f->hook_pa = ft_random_pa(f, page, page);
+	f->hook = ft_hook_map;
+	KUNIT_EXPECT_EQ(test, 0, ft_map(f, iova, ft_random_pa(f, page, page),
+					page, 1, GFP_KERNEL, &mapped));
+	if (ft_table_is_block(f))
+		KUNIT_EXPECT_NULL(test, f->hook);
+	f->hook = NULL;
+	ft_check(f, iova);
+	ft_check(f, iova + page);
+	ft_check_count(f);
+	ft_close(f);
+
+	if (ft_is_dart(f->c))
+		return;
+
+	ft_open(f);
+	block = ft_table_span(f);
+	KUNIT_EXPECT_EQ(test, 0, ft_map(f, iova, ft_random_pa(f, block, block),
+					block, 1, GFP_KERNEL, &mapped));
+	f->hook_iova = iova + page;
+	f->hook = ft_hook_unmap;
+	KUNIT_EXPECT_EQ(test, ft_unmap(f, iova, page, 1), page);
+	if (ft_table_is_block(f)) {
+		KUNIT_EXPECT_NULL(test, f->hook);
+		KUNIT_EXPECT_EQ(test, f->hook_len, page);
+	}
+	f->hook = NULL;
+	KUNIT_EXPECT_EQ(test, ft_walk(f, iova), 0);
+	if (f->c->fmt != ARM_V7S) {
+		ft_check(f, iova + page);
+		ft_check(f, iova + 2 * page);
+		ft_check(f, iova + block - 1);
+	}
+	ft_check_count(f);
+	ft_close(f);
+}
+
+/* Dirty tracking */
+
+#ifdef CONFIG_IOMMU_API
+
+#define FT_DIRTY_PAGES	150
+
+static const struct ft_case ft_dirty_cases[] = {
+	{ "4K ias 48", ARM_64_LPAE_S1, FT_4K, 48, 48, IO_PGTABLE_QUIRK_ARM_HD },
+	{ "4K ias 32", ARM_64_LPAE_S1, FT_4K, 32, 40, IO_PGTABLE_QUIRK_ARM_HD },
+	{ "16K ias 36", ARM_64_LPAE_S1, FT_16K, 36, 40, IO_PGTABLE_QUIRK_ARM_HD },
+	{ "64K ias 42", ARM_64_LPAE_S1, FT_64K, 42, 48, IO_PGTABLE_QUIRK_ARM_HD },
+};
+
+struct ft_leaf {
+	u64 iova;
+	u64 size;
+	bool dirty;
+};
+
+#define FT_RDONLY	BIT_ULL(7)
+
+static void ft_set_dirty(struct ft *f, struct ft_leaf *leaf, bool dirty)
+{
+	struct ft_entry e = ft_entry_of(f, leaf->iova);
+	u64 *ptep = e.ptep;
+
+	KUNIT_ASSERT_EQ(f->test, e.type, FT_LEAF);
+	KUNIT_ASSERT_EQ(f->test, BIT_ULL(e.shift), leaf->size);
+	leaf->dirty = dirty;
+	WRITE_ONCE(*ptep, dirty ? *ptep & ~FT_RDONLY : *ptep | FT_RDONLY);
+}
+
+static bool ft_is_dirty(struct ft *f, struct ft_leaf *leaf)
+{
+	struct ft_entry e = ft_entry_of(f, leaf->iova);
+
+	KUNIT_ASSERT_EQ(f->test, e.type, FT_LEAF);
+	return !(READ_ONCE(*(u64 *)e.ptep) & FT_RDONLY);
+}
+
+/* Read [iova, end) and compare with the leaves inside. */
+static void ft_read_dirty(struct ft *f, struct ft_leaf *leaf, unsigned int n,
+			  u64 iova, u64 end, unsigned long flags)
+{
+	struct iommu_iotlb_gather gather;
+	struct iommu_dirty_bitmap dirty;
+	u64 first = 0, last = 0;
+	unsigned int i;
+
+	for (i = 0; i < n; i++) {
+		if (!leaf[i].dirty || leaf[i].iova < iova || leaf[i].iova >= end)
+			continue;
+		if (!last)
+			first = leaf[i].iova;
+		last = leaf[i].iova + leaf[i].size - 1;
+	}
+
+	iommu_dirty_bitmap_init(&dirty, NULL, &gather);
+	KUNIT_ASSERT_EQ(f->test, 0,
+			f->ops->read_and_clear_dirty(f->ops, iova, end - iova,
+						     flags, &dirty));
+	KUNIT_EXPECT_EQ_MSG(f->test, (u64)gather.end, last, "%llx-%llx", iova, end);
+	if (last)
+		KUNIT_EXPECT_EQ_MSG(f->test, (u64)gather.start, first,
+				    "%llx-%llx", iova, end);
+
+	for (i = 0; i < n; i++) {
+		if (!(flags & IOMMU_DIRTY_NO_CLEAR) &&
+		    leaf[i].iova >= iova && leaf[i].iova < end)
+			leaf[i].dirty = false;
+		KUNIT_EXPECT_EQ_MSG(f->test, ft_is_dirty(f, &leaf[i]), leaf[i].dirty,
+				    "%llx after %llx-%llx", leaf[i].iova, iova, end);
+	}
+}
+
+static void ft_test_dirty(struct kunit *test)
+{
+	struct ft *f = ft_start(test, test->param_value, false);
+	u64 page, block, at = 0, end;
+	struct ft_leaf *leaf;
+	unsigned int i, j, round, n = 0;
+	size_t mapped;
+
+	leaf = kunit_kcalloc(test, FT_DIRTY_PAGES + 4, sizeof(*leaf), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, leaf);
+	ft_open(f);
+	page = f->size[0];
+	block = f->size[1];
+
+	/* pages with holes, over the end of a table; blocks; pages after a gap */
+	at = block - 30 * page;
+	for (i = 0; i < FT_DIRTY_PAGES + 4; i++) {
+		u64 size = page;
+
+		if (i >= 70 && i < 74) {
+			at = round_up(at, block);
+			size = block;
+		} else if (i == 74) {
+			at += 2 * block;
+		} else if (i % 7 == 3) {
+			at += page * (1 + i % 3);
+		}
+		KUNIT_ASSERT_EQ(test, 0,
+				ft_map(f, at, ft_random_pa(f, size, size), size,
+				       1, GFP_KERNEL, &mapped));
+		leaf[n++] = (struct ft_leaf){ at, size };
+		at += size;
+	}
+	end = at + 3 * page;
+
+	for (round = 0; round < 6; round++) {
+		for (i = 0; i < n; i++)
+			ft_set_dirty(f, &leaf[i], round == 0 ? i & 1 :
+					   round == 1 ? true :
+					   round == 2 ? i % 3 : ft_rnd(f, 2));
+
+		/* each entry on its own, and ranges from one to another */
+		for (i = 0; i < n; i++)
+			ft_read_dirty(f, leaf, n, leaf[i].iova,
+				      leaf[i].iova + leaf[i].size,
+				      IOMMU_DIRTY_NO_CLEAR);
+		for (i = 0; i < 60; i++) {
+			unsigned int a = ft_rnd(f, n), b = a + ft_rnd(f, n - a);
+
+			ft_read_dirty(f, leaf, n, leaf[a].iova,
+				      leaf[b].iova + leaf[b].size,
+				      IOMMU_DIRTY_NO_CLEAR);
+		}
+		/* all of it, from a hole to a hole */
+		ft_read_dirty(f, leaf, n, 0, end, IOMMU_DIRTY_NO_CLEAR);
+
+		/* clear a part, then the rest */
+		j = ft_rnd(f, n / 2);
+		ft_read_dirty(f, leaf, n, leaf[j].iova,
+			      leaf[j + n / 3].iova + leaf[j + n / 3].size, 0);
+		ft_read_dirty(f, leaf, n, 0, end, 0);
+		ft_read_dirty(f, leaf, n, 0, end, 0);
+	}
+	ft_check_extents(f);
+	ft_close(f);
+}
+
+static void ft_dirty_desc(const struct ft_case *c, char *desc)
+{
+	strscpy(desc, c->name, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(ft_dirty, ft_dirty_cases, ft_dirty_desc);
+
+#endif /* CONFIG_IOMMU_API */
+
+static void ft_desc(struct ft_param *p, char *desc)
+{
+	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "%s%s", p->c->name,
+		 p->user_flush ? ", user flushes" : "");
+}
+
+KUNIT_ARRAY_PARAM(ft, ft_params, ft_desc);
+
+static struct kunit_case ft_test_cases[] = {
+	KUNIT_CASE_PARAM(ft_test_random, ft_gen_params),
+	KUNIT_CASE_PARAM(ft_test_default_allocator, ft_gen_params),
+	KUNIT_CASE_PARAM(ft_test_reader_here, ft_gen_params),
+	KUNIT_CASE_PARAM(ft_test_reader_elsewhere, ft_gen_params),
+	KUNIT_CASE_PARAM(ft_test_wrong_flush, ft_gen_params),
+	KUNIT_CASE_PARAM(ft_test_user_flush, ft_gen_params),
+	KUNIT_CASE_PARAM(ft_test_fail_open, ft_gen_params),
+	KUNIT_CASE_PARAM(ft_test_fail_map, ft_gen_params),
+	KUNIT_CASE_PARAM(ft_test_fail_split, ft_gen_params),
+	KUNIT_CASE_PARAM(ft_test_race, ft_gen_params),
+#ifdef CONFIG_IOMMU_API
+	KUNIT_CASE_PARAM(ft_test_dirty, ft_dirty_gen_params),
+#endif
+	{}
+};
+
+static int ft_suite_init(struct kunit_suite *suite)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(ft_params); i++)
+		ft_params[i] = (struct ft_param){ &ft_cases[i / 2], i & 1 };
+	return 0;
+}
+
+static struct kunit_suite ft_suite = {
+	.name		= "io-pgtable",
+	.suite_init	= ft_suite_init,
+	.exit		= ft_exit,
+	.test_cases	= ft_test_cases,
+};
+kunit_test_suite(ft_suite);
+
+MODULE_DESCRIPTION("KUnit tests of the io-pgtable formats");
+MODULE_LICENSE("GPL");
