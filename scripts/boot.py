@@ -49,7 +49,8 @@ SPLATS = re.compile('|'.join([
     r'arm-smmu.*(CMDQ error|CMDQ timeout|CMD_SYNC timeout|[Uu]nexpected global)',
     r'arm-smmu.*(EVTQ overflow|Service Failure|MSI write aborted)',
 ]))
-# "Call trace" alone says nothing new inside an announced splat.
+CUT = re.compile(r'-\[ cut here \]-')
+# "Call trace" alone says nothing new after the title of an accepted splat.
 TRACE = re.compile(r'Call [Tt]race:')
 # the kernel's own announcements that it is going to test something
 HARMLESS = re.compile(r'Locking API|kasan: KernelAddressSanitizer initialized|'
@@ -61,6 +62,8 @@ END = re.compile(r'expect-splat: end\b')
 def splats(lines):
     """(line number, text, what is wrong with it) of everything unexpected."""
     bad, expected, opened, seen = [], None, 0, False
+    text = False        # REGEX matched since the last "cut here"
+    accepted = False    # the last title was an announced one
     for n, line in enumerate(lines, 1):
         m = BEGIN.search(line)
         if m or END.search(line):
@@ -70,19 +73,27 @@ def splats(lines):
                 bad.append((n, line, 'end of an announcement without a begin'))
             if not m and expected and not seen:
                 bad.append((opened, expected.pattern, 'announced, but never came'))
-            expected, opened, seen = None, n, False
+            expected, opened, seen, text, accepted = None, n, False, False, False
             if m:
                 try:
                     expected = re.compile(m[1])
                 except re.error as e:
                     bad.append((n, line, f'bad regular expression: {e}'))
             continue
+        if CUT.search(line):
+            text = accepted = False
+        if expected and expected.search(line):
+            text = True
         if not SPLATS.search(line) or HARMLESS.search(line):
             continue
-        # WARN() prints its message on the line after "WARNING:"
-        if expected and expected.search(line + ' ' + (lines[n] if n < len(lines) else '')):
-            seen = True
-        elif not (expected and seen and TRACE.search(line)):
+        if TRACE.search(line):
+            if not accepted:
+                bad.append((n, line, 'unexpected'))
+        elif text:
+            seen = accepted = True
+            text = False        # one announced text excuses one title
+        else:
+            accepted = False
             bad.append((n, line, 'unexpected'))
     if expected:
         bad.append((opened, expected.pattern, 'announced, and the console ended before its end'))
