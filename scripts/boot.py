@@ -18,10 +18,11 @@ on purpose announces it by printing
     expect-splat: end
 
 from kernel or user space; other text may precede it on the line, as pr_info()
-or kunit_info() put there.  Between the two, splat lines that match REGEX, by
-themselves or with the line that follows, which is a WARN()'s message, are
-accepted; any other is not, and an announced splat that never came is a failure
-too, so that an announcement cannot outlive its test.
+or kunit_info() put there.  Between the two, splats are accepted of which REGEX
+matches the title (the line with "WARNING:" or the like) or, for a WARN(), the
+text that goes with it: between "[ cut here ]" and the title on arm64, behind
+the title on user-mode Linux.  Any other is not, and an announced splat that
+never came is a failure too, so that an announcement cannot outlive its test.
 
 `boot.py --check LOG` judges a console log of an earlier boot.
 """
@@ -89,7 +90,8 @@ def splats(lines):
         if TRACE.search(line):
             if not accepted:
                 bad.append((n, line, 'unexpected'))
-        elif text:
+        # on user-mode Linux the text of a WARN() is on the next line
+        elif text or expected and n < len(lines) and expected.search(lines[n]):
             seen = accepted = True
             text = False        # one announced text excuses one title
         else:
