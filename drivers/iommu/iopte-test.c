@@ -27,6 +27,7 @@
 #include <kunit/device.h>
 #include <kunit/test.h>
 #include <linux/delay.h>
+#include <linux/device/driver.h>
 #include <linux/dma-mapping.h>
 #include <linux/io-pgtable.h>
 #include <linux/kthread.h>
@@ -613,6 +614,7 @@ static bool all_freed(struct test_table *tt)
  * kernel for one in user space, and that for the end of all read sections.
  */
 static unsigned long reader_enter(void)
+	__acquires(RCU)
 {
 	unsigned long flags = 0;
 
@@ -623,10 +625,18 @@ static unsigned long reader_enter(void)
 }
 
 static void reader_leave(unsigned long flags)
+	__releases(RCU)
 {
 	rcu_read_unlock();
 	if (IS_ENABLED(CONFIG_UML))
 		local_irq_restore(flags);
+}
+
+/* Devices that are being probed may have tables allocated. */
+static int iopte_test_suite_init(struct kunit_suite *suite)
+{
+	wait_for_device_probe();
+	return 0;
 }
 
 static int iopte_test_init(struct kunit *test)
@@ -1382,6 +1392,7 @@ static struct kunit_case iopte_page_cases[] = {
 
 static struct kunit_suite iopte_page_suite = {
 	.name = "iopte_page",
+	.suite_init = iopte_test_suite_init,
 	.init = iopte_test_init,
 	.exit = iopte_test_exit,
 	.test_cases = iopte_page_cases,
@@ -1934,6 +1945,7 @@ static struct kunit_case iopte_alloc_cases[] = {
 
 static struct kunit_suite iopte_alloc_suite = {
 	.name = "iopte_alloc",
+	.suite_init = iopte_test_suite_init,
 	.init = iopte_test_init,
 	.exit = iopte_test_exit,
 	.test_cases = iopte_alloc_cases,
