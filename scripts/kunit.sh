@@ -26,12 +26,12 @@ out=$(kernel_out "$variant")
 
 case $variant in
 uml)	kernel=$out/linux timeout=120 smp=1 append=(kunit_shutdown=halt) ;;
-*)	kernel=$out/arch/arm64/boot/Image timeout=180 smp=2 append=(kunit_shutdown=poweroff)
+*)	kernel=$out/arch/arm64/boot/Image timeout=600 smp=2 append=(kunit_shutdown=poweroff)
 	"$TOP/scripts/boot.py" --check-qemu || exit 1 ;;
 esac
 case $variant in
 # instrumented kernels are several times slower; four threads also find more
-*-debug | *-kcsan) timeout=900 smp=4 ;;
+*-debug | *-kcsan) timeout=1500 smp=4 ;;
 esac
 [ -z "$suite" ] || append+=("kunit.filter_glob=$suite")
 

@@ -78,8 +78,8 @@ am() {
 # repository DIR MESSAGE: a git repository over the files of DIR, all of them, whatever a
 # .gitignore says.  Debian's ends by ignoring every path, which would make new
 # files miss their patch: those lines go.
-repository() {
-	cd "$1" || return
+repository() (
+	cd "$1" || exit
 	sed -i '\,^/rust-project.json$,q' .gitignore
 	tool init -q --template= -b series .
 	git config gc.auto 0
@@ -87,7 +87,7 @@ repository() {
 	"${IDENT[@]}" GIT_AUTHOR_DATE="$DATE" GIT_COMMITTER_DATE="$DATE" \
 		git -c core.fsync=none -c gc.auto=0 commit -q --no-verify -m "$2"
 	git tag base
-}
+)
 
 # base_worktree: the tag `base`, checked out beside the tree in $BASE_SRC; the same
 # for every script that compares with the base

@@ -16,6 +16,7 @@
  *
  * Prints lines "bench: TABLE OPERATION INSTRUCTIONS".
  */
+#include <linux/dma-mapping.h>
 #include <linux/io-pgtable.h>
 #include <linux/iommu.h>
 #include <linux/irqflags.h>
