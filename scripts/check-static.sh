@@ -180,9 +180,11 @@ compile_all() {
 	compile "$SRC" ours "${cfiles[@]}"
 	: >"$TEMP/base.compile"
 	if [ -s "$TEMP/ours.compile" ]; then
+		# the files that something is said about; a header may be
+		# included by any of them
 		mine=()
 		for f in "${cfiles[@]}"; do
-			! tree cat-file -e "base:$f" 2>/dev/null || mine+=("$f")
+			! tree cat-file -e "base:$f" 2>/dev/null || ! grep -qE "^$f:|\.h:" "$TEMP/ours.compile" || mine+=("$f")
 		done
 		STEP_QUIET=1 step static-base "the base's source" base_worktree
 		[ ${#mine[@]} = 0 ] || compile "$BASE_SRC" base "${mine[@]}"
@@ -241,17 +243,18 @@ cd "$TOP" || exit
 
 # ---- coccinelle
 
-# coccinelle NAME TREE: reports, normalised, in $TEMP/NAME.cocci.  coccicheck
+# coccinelle NAME TREE [FILE...]: reports, normalised, in $TEMP/NAME.cocci.  coccicheck
 # takes a folder, so the files are copied into one, with a seeded one.
 coccinelle() {
 	local name=$1 src=$2 dir=$work/cocci-$1 f
+	shift 2
 	rm -rf "$dir"
 	mkdir -p "$dir"
 	if [ -n "${FULL:-}" ]; then
 		mkdir -p "$dir/drivers"
 		cp -r "$src/drivers/iommu" "$dir/drivers/"
 	fi
-	for f in "${docfiles[@]}"; do
+	for f; do
 		[ -e "$src/$f" ] || continue
 		mkdir -p "$dir/$(dirname "$f")"
 		cp "$src/$f" "$dir/$f"
@@ -273,11 +276,20 @@ coccicheck() {
 	# (of the kernel's semantic patches, two need an OCaml compiler)
 }
 coccinelle_all() {
-	coccinelle ours "$SRC" || return 0
+	local f mine
+	coccinelle ours "$SRC" "${docfiles[@]}" || return 0
 	: >"$TEMP/base.cocci"
 	if [ "$(grep -vc '^seeded.c' "$TEMP/ours.cocci")" != 0 ]; then
 		STEP_QUIET=1 step static-base "the base's source" base_worktree
-		coccinelle base "$BASE_SRC" || return 0
+		# headers, and the files that something is said about
+		mine=()
+		for f in "${docfiles[@]}"; do
+			case $f in
+			*.h) mine+=("$f") ;;
+			*) ! grep -qF "$f:" "$TEMP/ours.cocci" || mine+=("$f") ;;
+			esac
+		done
+		coccinelle base "$BASE_SRC" ${mine[@]+"${mine[@]}"} || return 0
 	fi
 	sed -i '/^seeded.c/d' "$TEMP/ours.cocci" "$TEMP/base.cocci"
 	verdict "coccinelle${FULL:+ on drivers/iommu}" "$TEMP/ours.cocci" "$TEMP/base.cocci"
