@@ -100,25 +100,24 @@ static unsigned int iopte_default_alloc(void *cookie,
 	if (req->order)
 		gfp |= __GFP_COMP;
 
-	if (n > 1 && !req->order) {
-		/* One page at a time when they are charged to a memcg. */
-		do {
-			last = got;
-			got = alloc_pages_bulk_array_node(gfp, req->nid, n,
-							  pages);
-		} while (got > last && got < n);
-	} else {
-		while (got < n) {
+	if (n == 1 || req->order) {
+		for (; got < n; got++) {
 			pages[got] = alloc_pages_node(req->nid, gfp, req->order);
 			if (!pages[got])
 				break;
-			got++;
+			__iommu_alloc_account(pages[got], req->order);
 		}
+		return got;
 	}
 
-	for (last = 0; last < got; last++)
-		__iommu_alloc_account(pages[last], req->order);
+	/* One page at a time when they are charged to a memcg. */
+	do {
+		last = got;
+		got = alloc_pages_bulk_array_node(gfp, req->nid, n, pages);
+	} while (got > last && got < n);
 
+	for (last = 0; last < got; last++)
+		__iommu_alloc_account(pages[last], 0);
 	return got;
 }
 
@@ -224,7 +223,7 @@ static void iopte_free_blocks(struct iopte_allocator *allocator,
 static void iopte_reject_block(struct iopte_allocator *allocator,
 			       struct page *page, unsigned int order)
 {
-	struct iopte_page *block = folio_iopte_page(page_folio(page));
+	struct iopte_page *block = (struct iopte_page *)page;
 
 	if (allocator->flags & IOPTE_FREE_SLEEPS) {
 		llist_add(&block->llnode, &allocator->rejected);
@@ -234,40 +233,49 @@ static void iopte_reject_block(struct iopte_allocator *allocator,
 	}
 }
 
+static bool iopte_too_high(const struct iopte_request *req, struct page *page)
+{
+	phys_addr_t last;
+
+	if (req->addr_bits >= BITS_PER_TYPE(last))
+		return false;
+
+	last = page_to_phys(page) + (PAGE_SIZE << req->order) - 1;
+	if (likely(!(last >> req->addr_bits)))
+		return false;
+
+	pr_err_ratelimited("iopte: no table below 2^%u: %pa\n", req->addr_bits,
+			   &last);
+	return true;
+}
+
 /*
  * Make a block that the allocator returned one of the pool's.  Gives it back
  * and returns NULL when it lies too high or cannot be shared.
  */
-static struct iopte_page *iopte_adopt_block(struct iopte_pool *pool,
-					    const struct iopte_request *req,
-					    gfp_t gfp, struct page *page)
+static __always_inline
+struct iopte_page *iopte_adopt_block(struct iopte_pool *pool,
+				     const struct iopte_request *req, gfp_t gfp,
+				     struct page *page)
 {
 	struct iopte_allocator *allocator = pool->allocator;
 	const struct iopte_allocator_ops *ops = allocator->ops;
-	phys_addr_t last = page_to_phys(page) + (PAGE_SIZE << req->order) - 1;
-	struct iopte_page *block;
+	struct iopte_page *block = (struct iopte_page *)page;
 
-	if (req->addr_bits < BITS_PER_TYPE(last) && last >> req->addr_bits) {
-		pr_err_ratelimited("iopte: no table below 2^%u: %pa\n",
-				   req->addr_bits, &last);
-		goto err_reject;
+	if (unlikely(iopte_too_high(req, page)) ||
+	    (unlikely(ops->share) &&
+	     ops->share(allocator->cookie, page, req->order, gfp))) {
+		iopte_reject_block(allocator, page, req->order);
+		return NULL;
 	}
 
-	if (ops->share && ops->share(allocator->cookie, page, req->order, gfp))
-		goto err_reject;
-
-	block = folio_iopte_page(page_folio(page));
 	block->pool = pool;
 	return block;
-
-err_reject:
-	iopte_reject_block(allocator, page, req->order);
-	return NULL;
 }
 
-static struct iopte_page *iopte_alloc_block(struct iopte_pool *pool,
-					    const struct iopte_request *req,
-					    gfp_t gfp)
+static __always_inline
+struct iopte_page *iopte_alloc_block(struct iopte_pool *pool,
+				     const struct iopte_request *req, gfp_t gfp)
 {
 	struct iopte_allocator *allocator = pool->allocator;
 	struct page *page = NULL;
@@ -750,7 +758,7 @@ static struct iopte_page *iopte_stock_pop(struct io_pgtable_stock *stock)
 }
 
 /* Allocate a table, whether or not a stock is in use. */
-static void *iopte_alloc_new(struct iopte_pool *pool, gfp_t gfp)
+static __always_inline void *iopte_alloc_new(struct iopte_pool *pool, gfp_t gfp)
 {
 	struct iopte_page *desc;
 	void *table;
