@@ -898,7 +898,8 @@ static void ft_collect(struct ft *f, struct xarray *seen, unsigned int level,
 	unsigned long head = page_to_pfn(compound_head(pfn_to_page(PHYS_PFN(table))));
 	unsigned int i;
 
-	xa_store(seen, head, xa_mk_value(1), GFP_KERNEL);
+	/* One lock class with the blocks, which RCU callbacks record. */
+	xa_store_irq(seen, head, xa_mk_value(1), GFP_KERNEL);
 	if (level == f->levels - 1)
 		return;
 	for (i = 0; i < 1U << f->bits[level]; i++) {
@@ -921,7 +922,7 @@ static void ft_check_count(struct ft *f)
 		ft_user_flush(f, 0, BIT_ULL(f->c->ias));
 	rcu_barrier();
 
-	xa_init(&seen);
+	xa_init_flags(&seen, XA_FLAGS_LOCK_IRQ);
 	if (ft_is_dart(f->c))
 		roots = f->cfg.apple_dart_cfg.n_ttbrs;
 	for (i = 0; i < roots; i++)
