@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Host targets; each is a script in scripts/, and `make help` lists them.  Called
-# by kbuild (M=), this is the entry for the modules that the series adds; for now
+# by kbuild (M=), this is the entry for the modules that the series adds;
 # those are built inside the patched kernel.
 
 ifneq ($(KERNELRELEASE),)
