@@ -24,6 +24,10 @@ text that goes with it: between "[ cut here ]" and the title on arm64, behind
 the title on user-mode Linux.  Any other is not, and an announced splat that
 never came is a failure too, so that an announcement cannot outlive its test.
 
+KCSAN watches the whole kernel, and the base kernel has races of its own.  With
+--own FILE, a list of function names, a data race counts when a function of the
+list is anywhere in one of its stacks; the others are listed and not counted.
+
 `boot.py --check LOG` judges a console log of an earlier boot.
 """
 
@@ -58,9 +62,32 @@ HARMLESS = re.compile(r'Locking API|kasan: KernelAddressSanitizer initialized|'
                       r'kcsan: (enabled|strict|selftest)|Kernel command line:')
 BEGIN = re.compile(r'expect-splat: begin (.*\S)')
 END = re.compile(r'expect-splat: end\b')
+RACE = re.compile(r'BUG: KCSAN: (?:data-race|assert: race) in (.*\S)')
+FRAME = re.compile(r'([A-Za-z_][\w.$]*)\+0x[0-9a-f]+/0x[0-9a-f]+')
+RULER = re.compile(r'={66}$')
 
 
-def splats(lines):
+def foreign_races(lines, own):
+    """{line number: title} of the data races that no function in own takes part in.
+
+    A report without its end, or without a stack, is not one of them.
+    """
+    found, n = {}, 0
+    while n < len(lines):
+        m, begin = RACE.search(lines[n]), n
+        n += 1
+        if not m:
+            continue
+        names = set()
+        while n < len(lines) and not RULER.search(lines[n]) and not RACE.search(lines[n]):
+            names.update(FRAME.findall(lines[n]))
+            n += 1
+        if n < len(lines) and RULER.search(lines[n]) and names and not names & own:
+            found[begin + 1] = m[1]
+    return found
+
+
+def splats(lines, foreign=()):
     """(line number, text, what is wrong with it) of everything unexpected."""
     bad, expected, opened, seen = [], None, 0, False
     text = False        # REGEX matched since the last "cut here"
@@ -85,7 +112,7 @@ def splats(lines):
             text = accepted = False
         if expected and expected.search(line):
             text = True
-        if not SPLATS.search(line) or HARMLESS.search(line):
+        if not SPLATS.search(line) or HARMLESS.search(line) or n in foreign:
             continue
         if TRACE.search(line):
             if not accepted:
@@ -102,9 +129,19 @@ def splats(lines):
     return bad
 
 
-def judge(path):
+def judge(path, own=None):
     with open(path, errors='backslashreplace') as f:
-        bad = splats(f.read().splitlines())
+        lines = f.read().splitlines()
+    foreign = {}
+    if own:
+        with open(own) as f:
+            names = set(f.read().split())
+        if not names:
+            die(f'{own} names no function')
+        foreign = foreign_races(lines, names)
+    for n, title in foreign.items():
+        print(f'{path}:{n}: a race of the base kernel, not counted: {title}')
+    bad = splats(lines, foreign)
     for n, line, why in bad[:10]:
         print(f'{path}:{n}: {why}: {line.strip()}')
     if len(bad) > 10:
@@ -191,6 +228,7 @@ def run(cmd, log, timeout):
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument('--check', metavar='LOG', help='only judge this console log')
+    p.add_argument('--own', metavar='FILE', help='count only data races with these functions')
     p.add_argument('--check-qemu', action='store_true', help="only look at QEMU's version")
     p.add_argument('--variant', default='arm64')
     p.add_argument('--kernel', help='Image, or the uml binary')
@@ -208,7 +246,7 @@ def main():
     a = p.parse_args()
 
     if a.check:
-        sys.exit(0 if judge(a.check) else 1)
+        sys.exit(0 if judge(a.check, a.own) else 1)
     if a.check_qemu:
         check_qemu()
         return
@@ -220,7 +258,7 @@ def main():
     if why:
         print(f'{a.log}: {why}')
         ok = False
-    if not judge(a.log):
+    if not judge(a.log, a.own):
         ok = False
     if a.end:
         with open(a.log, errors='backslashreplace') as f:

@@ -12,6 +12,7 @@
 #   setup		refuses without a terminal; finds the mirror in the apt
 #			sources of both formats, not in a third party's
 #   bad input		one line that says what to do, and a non-zero exit
+#   console	what boot.py calls a splat, and which data races count
 #   check		counts what was recorded: nothing recorded, an exit code, a
 #			phase that hangs are failures
 
@@ -358,6 +359,45 @@ for c in bash git dirname cat sed sha256sum mkdir realpath cut nproc basename fi
 	ln -s "$(command -v $c)" "$H/bin/$c"
 done
 t "static: a missing tool" refuses "not installed: run 'make setup'" run env PATH="$H/bin" scripts/check-static.sh
+
+# ---- the console's judge
+
+# judged pass|fail PATTERN LINE...: boot.py's verdict on that console, and what it
+# says about it; a LINE may be a whole report
+judged() {
+	local want=$1 pattern=$2 got=pass
+	shift 2
+	printf '%s\n' 'booting' "$@" 'the end' >"$H/console"
+	printf 'ours\nours_too\n' >"$H/own"
+	"$TOP/scripts/boot.py" --own "$H/own" --check "$H/console" >"$H/out" || got=fail
+	cat "$H/out"
+	[ $got = "$want" ] || return 1
+	if [ -n "$pattern" ]; then grep -qE "$pattern" "$H/out"; else [ ! -s "$H/out" ]; fi
+}
+ruler=$(printf '=%.0s' {1..66})
+# race CALLER: a report of a race between that function and another
+race() {
+	printf '[ 1.0] %s\n' "$ruler" '|BUG: KCSAN: data-race in alpha / beta' '' 'write to 0xff of 8 bytes by task 1 on cpu 0:' \
+		' alpha+0x10/0x20' " $1+0x10/0x20" '' 'read to 0xff of 8 bytes by task 2 on cpu 1:' ' beta+0x10/0x20' "$ruler" |
+		sed 's/|//'
+}
+warn=('[ 1.0] ------------[ cut here ]------------' '[ 1.0] a table is lost' '[ 1.0] WARNING: CPU: 0 PID: 1 at x.c:1 ours+0x0/0x4')
+t "console: nothing to say" judged pass '' 'ordinary text'
+t "console: a WARN" judged fail unexpected "${warn[@]}"
+t "console: an announced WARN" judged pass '' 'expect-splat: begin table is lost' "${warn[@]}" 'expect-splat: end'
+t "console: another WARN than the announced one" judged fail unexpected 'expect-splat: begin stock' "${warn[@]}" 'expect-splat: end'
+t "console: announced, and it never came" judged fail 'never came' 'expect-splat: begin table' 'expect-splat: end'
+for splat in 'BUG: KASAN: slab-use-after-free in x' 'WARNING: suspicious RCU usage' 'WARNING: possible circular locking dependency detected' \
+	'rcu: INFO: rcu_preempt self-detected stall on CPU' 'UBSAN: shift-out-of-bounds in x.c' 'Unable to handle kernel paging request' \
+	'arm-smmu-v3 9050000.smmuv3: event 0x10 received:'; do
+	t "console: ${splat:0:40}" judged fail unexpected "[ 1.0] $splat"
+done
+t "console: a data race with one of our functions" judged fail unexpected "$(race ours)"
+t "console: a data race of the base kernel is listed" judged pass 'not counted: alpha / beta' "$(race gamma)"
+t "console: a function whose name begins like ours" judged pass 'not counted' "$(race ours_not)"
+t "console: a report without an end" judged fail unexpected "$(race gamma | sed '$d')"
+t "console: a report without a stack" judged fail unexpected "$(race gamma | grep -v 0x20)"
+t "console: a race of ours after one of the base kernel" judged fail unexpected "$(race gamma)" "$(race ours_too)"
 
 # ---- check
 

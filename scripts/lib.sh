@@ -38,6 +38,8 @@ unset KCFLAGS KAFLAGS KCONFIG_CONFIG INSTALL_MOD_PATH GREP_OPTIONS
 export KBUILD_BUILD_TIMESTAMP='2024-11-17 22:15:08 UTC'
 export KBUILD_BUILD_USER=build KBUILD_BUILD_HOST=localhost
 export CCACHE_DIR=$SHARED/ccache CCACHE_BASEDIR=$TOP CCACHE_NOHASHDIR=1
+# a first build is not preprocessed twice
+export CCACHE_DEPEND=1
 export CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-5G}
 
 # Nothing in the user's git configuration may change what we write, and a
