@@ -12,6 +12,7 @@
 #   setup		refuses without a terminal; finds the mirror in the apt
 #			sources of both formats, not in a third party's
 #   bad input		one line that says what to do, and a non-zero exit
+#   clean	keeps work that was not exported, and nothing else
 #   console	what boot.py calls a splat, and which data races count
 #   check		counts what was recorded: nothing recorded, an exit code, a
 #			phase that hangs are failures
@@ -420,6 +421,21 @@ nothing() {
 	[ $rc != 0 ] && [ "$(tail -n 1 "$H/out")" = "0 passed, 0 failed, 1 skipped" ]
 }
 t "check: no test passed is a failure" nothing
+
+# ---- clean
+
+clean_keeps() {
+	mkdir -p "$M/build/src-0a1b2c3d/out" "$M/build/out" && mini worktree add -q --detach "$M/build/bisect/linux-6.12" base &&
+		run scripts/tree.sh && mini commit -q --allow-empty -m work && run scripts/clean.sh | tee "$H/out" && grep -q '^kept: build/linux-6.12' "$H/out" &&
+		[ -d "$M/build/linux-6.12/.git" ] && [ ! -e "$M/build/src-0a1b2c3d" ] && [ ! -e "$M/build/out" ] && [ ! -e "$M/build/bisect" ]
+}
+t "clean: keeps a tree with commits that were not exported" clean_keeps
+clean_removes() {
+	mini reset -q --hard HEAD~ && mini for-each-ref --format='%(refname)' refs/saved refs/stash | xargs -rn1 git -C "$M/build/linux-6.12" update-ref -d &&
+		mini worktree add -q --detach "$M/build/bisect/linux-6.12" base &&
+		run scripts/clean.sh && [ -z "$(ls -A "$M/build")" ]
+}
+t "clean: leaves nothing otherwise" clean_removes
 
 say "host: $(grep -c '^pass' "$RESULTS/host") passed, $(grep -c '^fail' "$RESULTS/host" || true) failed"
 exit $failed

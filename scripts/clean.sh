@@ -9,6 +9,7 @@
 keep() {
 	SRC=$1
 	[ -d "$SRC/.git" ] || return 1
+	tree worktree prune	# those of ours went before
 	if busy || [ "$(tree rev-parse HEAD)" != "$(exported)" ] || [ -n "$(tree status --porcelain | head -n 1)" ] ||
 	   [ "$(tree worktree list | wc -l)" -gt 1 ] || [ -n "$(tree for-each-ref refs/saved refs/stash)" ]; then
 		return 0
@@ -18,6 +19,15 @@ keep() {
 }
 
 cd "$SHARED" || exit
+for d in * .[!.]*; do
+	[ -e "$d" ] || continue
+	case $d in
+	linux-6.12) ;;
+	src-*)	find "$d" -mindepth 1 -maxdepth 1 ! -name linux-6.12 -exec rm -rf {} + ;;
+	setup-installed) ;;	# what `make unsetup` reports
+	*)	rm -rf "$d" ;;
+	esac
+done
 for d in linux-6.12 src-*/linux-6.12; do
 	[ -e "$d" ] || continue
 	if keep "$SHARED/$d"; then
@@ -26,13 +36,6 @@ for d in linux-6.12 src-*/linux-6.12; do
 		rm -rf "$d"
 	fi
 done
-for d in * .[!.]*; do
-	[ -e "$d" ] || continue
-	case $d in
-	linux-6.12) ;;
-	src-*)	[ -e "$d/linux-6.12" ] || { rm -rf "$d"; continue; }
-		find "$d" -mindepth 1 -maxdepth 1 ! -name linux-6.12 -exec rm -rf {} + ;;
-	setup-installed) ;;	# what `make unsetup` reports
-	*)	rm -rf "$d" ;;
-	esac
+for d in src-*; do
+	[ -e "$d/linux-6.12" ] || rm -rf "$d"
 done
