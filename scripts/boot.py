@@ -26,7 +26,8 @@ never came is a failure too, so that an announcement cannot outlive its test.
 
 KCSAN watches the whole kernel, and the base kernel has races of its own.  With
 --own FILE, a list of function names, a data race counts when a function of the
-list is anywhere in one of its stacks; the others are listed and not counted.
+list is anywhere in one of its stacks and tools/testing/base-races does not have
+its title; the others are listed and not counted.
 
 `boot.py --check LOG` judges a console log of an earlier boot.
 """
@@ -67,8 +68,15 @@ FRAME = re.compile(r'([A-Za-z_][\w.$]*)\+0x[0-9a-f]+/0x[0-9a-f]+')
 RULER = re.compile(r'={66}$')
 
 
-def foreign_races(lines, own):
-    """{line number: title} of the data races that no function in own takes part in.
+def base_races():
+    path = os.path.join(os.path.dirname(__file__), '../tools/testing/base-races')
+    with open(path) as f:
+        return {l.strip() for l in f if l.strip() and not l.startswith('#')}
+
+
+def foreign_races(lines, own, known):
+    """{line number: title} of the data races that no function in own takes part in,
+    and of those whose title is in known.
 
     A report without its end, or without a stack, is not one of them.
     """
@@ -82,7 +90,7 @@ def foreign_races(lines, own):
         while n < len(lines) and not RULER.search(lines[n]) and not RACE.search(lines[n]):
             names.update(FRAME.findall(lines[n]))
             n += 1
-        if n < len(lines) and RULER.search(lines[n]) and names and not names & own:
+        if n < len(lines) and RULER.search(lines[n]) and names and (m[1] in known or not names & own):
             found[begin + 1] = m[1]
     return found
 
@@ -138,7 +146,7 @@ def judge(path, own=None):
             names = set(f.read().split())
         if not names:
             die(f'{own} names no function')
-        foreign = foreign_races(lines, names)
+        foreign = foreign_races(lines, names, base_races())
     for n, title in foreign.items():
         print(f'{path}:{n}: a race of the base kernel, not counted: {title}')
     bad = splats(lines, foreign)

@@ -62,7 +62,6 @@ def main():
             tests = list(leaves(json.load(f)))
     for _, name, status in tests:
         if status == 'SKIP':
-            print(f'  skipped: {name}')
             out.append(('skip', f'{a.variant}: {name}'))
         else:
             result(status == 'PASS', name)

@@ -4,8 +4,8 @@
 # kunit.sh VARIANT [SUITE]: build that kernel, boot it, and have the kernel's own
 # kunit.py read the KTAP on its console.
 #
-# Recorded as results: every leaf test that ran (a skipped one is counted and
-# listed, and proves nothing), every suite that tools/testing/suites/VARIANT
+# Recorded as results: every leaf test that ran (a skipped one is counted, and
+# proves nothing), every suite that tools/testing/suites/VARIANT
 # demands and the run lacks, io-pgtable's boot-time selftests (which print no
 # KTAP) against the number that pass on the base, and the console being free of
 # splats that no test announced (see boot.py).  SUITE is a glob; with it, only
@@ -68,7 +68,7 @@ python3 "$TOP/scripts/kunit-results.py" --variant "$variant" --suite "$suite" --
 result "$phase" $splat "$variant: console free of splats"
 [ $splat = pass ] || rc=1
 grep -E 'Testing complete' "$LOGS/$phase.log" || true
-say "$variant: $(grep -c '^pass' "$RESULTS/$phase") passed, $(grep -c '^fail' "$RESULTS/$phase") failed, $((SECONDS - start)) s"
+say "$variant: $(grep -c '^pass' "$RESULTS/$phase") passed, $(grep -c '^fail' "$RESULTS/$phase") failed, $(grep -c '^skip' "$RESULTS/$phase") skipped, $((SECONDS - start)) s"
 if [ $rc != 0 ]; then
 	grep '^fail' "$RESULTS/$phase" | head -n 20 || true
 	say "console: $log, kunit.py: $LOGS/$phase.log"
