@@ -19,6 +19,9 @@ S=$TOP/scripts
 kunit=(
 	"kunit-uml          $S/kunit.sh uml"
 	"kunit-arm64        $S/kunit.sh arm64"
+	"kunit-arm64-debug  $S/kunit.sh arm64-debug"
+	"kunit-arm64-kcsan  $S/kunit.sh arm64-kcsan"
+	"kunit-arm64-64k    $S/kunit.sh arm64-64k"
 )
 boot=(
 	"boot               $S/check-boot.sh"
@@ -28,16 +31,13 @@ check=(
 	"series             $S/check-series.sh"
 	"static             $S/check-static.sh"
 	"${kunit[@]}"
+	"build-arm32        build arm32 drivers/iommu/ drivers/gpu/drm/panthor/ drivers/gpu/drm/panfrost/"
 	"${boot[@]}"
 	"selftests          $S/check-selftests.sh"
 )
 full=(
 	"${check[@]}"
-	"kunit-arm64-debug  $S/kunit.sh arm64-debug"
-	"kunit-arm64-kcsan  $S/kunit.sh arm64-kcsan"
-	"kunit-arm64-64k    $S/kunit.sh arm64-64k"
 	"kunit-arm64-16k    $S/kunit.sh arm64-16k"
-	"build-arm32        build arm32 drivers/iommu/ drivers/gpu/drm/panthor/ drivers/gpu/drm/panfrost/"
 	"build-users        build arm64-users drivers/iommu/ drivers/gpu/drm/"
 	"build-panthor      panthor_module"
 	"bisect             $S/check-bisect.sh"

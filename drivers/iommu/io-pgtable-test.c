@@ -18,9 +18,11 @@
  *   it: the walker would walk a freed table.
  */
 
+#include <kunit/device.h>
 #include <kunit/test.h>
 #include <linux/completion.h>
 #include <linux/delay.h>
+#include <linux/dma-mapping.h>
 #include <linux/io-pgtable.h>
 #include <linux/kthread.h>
 #include <linux/math64.h>
@@ -36,7 +38,11 @@
 #define FT_WINDOWS	8
 #define FT_CACHE	128
 #define FT_EXTENTS	192
-#define FT_STEPS	250
+/* A kernel that checks each access takes many times as long. */
+#define FT_STEPS	(IS_ENABLED(CONFIG_KASAN) || IS_ENABLED(CONFIG_KCSAN) ? 50 : 250)
+
+/* Set by the driver once it has cleaned the entry of a table from the caches. */
+#define FT_SW_SYNC	BIT_ULL(55)
 
 #define FT_4K		(SZ_4K | SZ_2M | SZ_1G)
 #define FT_16K		(SZ_16K | SZ_32M)
@@ -50,6 +56,7 @@ struct ft_case {
 	unsigned int ias;
 	unsigned int oas;
 	unsigned long quirks;
+	bool not_coherent;	/* the walker does not snoop the CPUs' caches */
 };
 
 static const struct ft_case ft_cases[] = {
@@ -82,6 +89,13 @@ static const struct ft_case ft_cases[] = {
 	{ "mali ias 48", ARM_MALI_LPAE, FT_4K, 48, 40 },
 	{ "mali ias 33", ARM_MALI_LPAE, FT_4K, 33, 40 },
 	{ "v7s", ARM_V7S, FT_V7S, 32, 32 },
+	{ "64_s1 4K ias 48 not coherent", ARM_64_LPAE_S1, FT_4K, 48, 48,
+	  .not_coherent = true },
+	{ "64_s2 64K ias 48 not coherent", ARM_64_LPAE_S2, FT_64K, 48, 48,
+	  .not_coherent = true },
+	{ "mali ias 48 not coherent", ARM_MALI_LPAE, FT_4K, 48, 40,
+	  .not_coherent = true },
+	{ "v7s not coherent", ARM_V7S, FT_V7S, 32, 32, .not_coherent = true },
 	{ "v7s ns", ARM_V7S, FT_V7S, 32, 32, IO_PGTABLE_QUIRK_ARM_NS },
 	{ "v7s mtk", ARM_V7S, FT_V7S, 32, 34,
 	  IO_PGTABLE_QUIRK_NO_PERMS | IO_PGTABLE_QUIRK_ARM_MTK_EXT },
@@ -140,6 +154,7 @@ struct ft {
 	bool user_flush;
 	struct io_pgtable_cfg cfg;
 	struct io_pgtable_ops *ops;
+	struct device *dev;
 	u64 base;			/* the IOVA bits above ias */
 	unsigned int nr_sizes;
 	u64 size[4];
@@ -171,6 +186,7 @@ struct ft {
 	unsigned int victim;
 	unsigned int stale;		/* freed tables that were cached */
 	unsigned int lost;		/* tables that are not the allocator's */
+	unsigned int unsynced;		/* entries of tables left in the caches */
 	unsigned int found;		/* hits of the cache */
 
 	/* what is mapped */
@@ -413,6 +429,9 @@ static struct ft_entry __ft_walk(struct ft *f, u64 iova, bool cache)
 		}
 		if (e.type != FT_TABLE)
 			return e;
+		if (!cache && f->c->not_coherent && ft_is_lpae(f->c) &&
+		    !(READ_ONCE(*(u64 *)e.ptep) & FT_SW_SYNC))
+			f->unsynced++;
 		table = e.pa;
 		if (cache)
 			ft_cache_table(f, level + 1, iova >> f->shift[level], table);
@@ -639,7 +658,8 @@ static struct io_pgtable_ops *ft_try_open(struct ft *f)
 		.pgsize_bitmap	= f->c->pgsizes,
 		.ias		= f->c->ias,
 		.oas		= f->c->oas,
-		.coherent_walk	= true,
+		.coherent_walk	= !f->c->not_coherent,
+		.iommu_dev	= f->dev,
 		.tlb		= f->user_flush ? &ft_user_tlb_ops : &ft_tlb_ops,
 		.allocator	= f->allocator,
 	};
@@ -678,6 +698,7 @@ static void ft_open(struct ft *f)
 static void ft_expect_clean(struct ft *f)
 {
 	KUNIT_EXPECT_EQ(f->test, atomic_read(&f->unknown), 0);
+	KUNIT_EXPECT_EQ(f->test, f->unsynced, 0);
 	if (f->flush == FT_FLUSH_RIGHT) {
 		KUNIT_EXPECT_EQ_MSG(f->test, f->stale, 0,
 				    "the walker walks a freed table");
@@ -716,6 +737,21 @@ static bool ft_supported(const struct ft_case *c)
 	return sizes == (unsigned long)sizes;
 }
 
+/* A device can map memory, and at its physical address; @buf is some. */
+static bool ft_has_dma(struct device *dev, void *buf)
+{
+	dma_addr_t dma;
+
+	if (!IS_ENABLED(CONFIG_HAS_DMA) ||
+	    dma_coerce_mask_and_coherent(dev, DMA_BIT_MASK(64)))
+		return false;
+	dma = dma_map_single(dev, buf, SZ_64, DMA_TO_DEVICE);
+	if (dma_mapping_error(dev, dma))
+		return false;
+	dma_unmap_single(dev, dma, SZ_64, DMA_TO_DEVICE);
+	return dma == virt_to_phys(buf);
+}
+
 static struct ft *ft_start(struct kunit *test, const struct ft_case *c,
 			   bool user_flush)
 {
@@ -735,6 +771,12 @@ static struct ft *ft_start(struct kunit *test, const struct ft_case *c,
 		f->size[f->nr_sizes++] = sizes & -sizes;
 	if (c->quirks & IO_PGTABLE_QUIRK_ARM_TTBR1)
 		f->base = ~0ULL << c->ias;
+	if (c->not_coherent) {
+		f->dev = kunit_device_register(test, "io-pgtable-test");
+		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, f->dev);
+		if (!ft_has_dma(f->dev, f))
+			kunit_skip(test, "a device of KUnit's has no DMA to all of memory");
+	}
 	spin_lock_init(&f->lock);
 	xa_init_flags(&f->blocks, XA_FLAGS_LOCK_IRQ);
 	prandom_seed_state(&f->rnd, 0x10917 + c->fmt * 977 + c->ias * 31 + user_flush);

@@ -532,7 +532,7 @@ static long secondary_in_use(struct test_table *tt)
 
 static struct iopte_page *block_of(void *table)
 {
-	return folio_iopte_page(virt_to_folio(table));
+	return page_iopte_page(virt_to_page(table));
 }
 
 static struct iopte_page *desc_of(struct test_table *tt, void *table)
@@ -694,7 +694,7 @@ static void test_layout(struct kunit *test)
 	struct iopte_page *desc;
 
 	KUNIT_ASSERT_NOT_NULL(test, page);
-	desc = folio_iopte_page(page_folio(page));
+	desc = page_iopte_page(page);
 	KUNIT_EXPECT_PTR_EQ(test, &iopte_page_folio(desc)->page, page);
 
 #define EXPECT_SAME(a, b)					\

@@ -187,7 +187,7 @@ static void iopte_pool_put(struct iopte_pool *pool)
 
 static struct iopte_page *iopte_block(const void *table)
 {
-	return (struct iopte_page *)virt_to_page(table);
+	return page_iopte_page(virt_to_page(table));
 }
 
 static struct iopte_page *iopte_of(struct iopte_pool *pool, const void *table)
@@ -223,7 +223,7 @@ static void iopte_free_blocks(struct iopte_allocator *allocator,
 static void iopte_reject_block(struct iopte_allocator *allocator,
 			       struct page *page, unsigned int order)
 {
-	struct iopte_page *block = (struct iopte_page *)page;
+	struct iopte_page *block = page_iopte_page(page);
 
 	if (allocator->flags & IOPTE_FREE_SLEEPS) {
 		llist_add(&block->llnode, &allocator->rejected);
@@ -260,7 +260,7 @@ struct iopte_page *iopte_adopt_block(struct iopte_pool *pool,
 {
 	struct iopte_allocator *allocator = pool->allocator;
 	const struct iopte_allocator_ops *ops = allocator->ops;
-	struct iopte_page *block = (struct iopte_page *)page;
+	struct iopte_page *block = page_iopte_page(page);
 
 	if (unlikely(iopte_too_high(req, page)) ||
 	    (unlikely(ops->share) &&
@@ -286,17 +286,22 @@ struct iopte_page *iopte_alloc_block(struct iopte_pool *pool,
 	return iopte_adopt_block(pool, req, gfp, page);
 }
 
+/* What @used of a split page is when none of its tables is free. */
+static unsigned long iopte_all_used(const struct iopte_pool *pool)
+{
+	return ~0UL >> (BITS_PER_LONG - (PAGE_SIZE >> pool->table_shift));
+}
+
 static struct iopte_page *iopte_take_table(struct iopte_pool *pool,
 					   struct iopte_page *block)
 {
-	unsigned long all = ~0UL >> (BITS_PER_LONG - (PAGE_SIZE >> pool->table_shift));
 	struct iopte_page *desc;
 	unsigned long nr = ffz(block->used);
 
 	lockdep_assert_held(&pool->lock);
 
 	block->used |= BIT(nr);
-	if (block->used == all)
+	if (block->used == iopte_all_used(pool))
 		list_del(&block->node);
 
 	desc = &block->tables[nr];
@@ -353,10 +358,9 @@ static struct iopte_page *iopte_free_split(struct iopte_pool *pool,
 {
 	struct iopte_page *block = iopte_block(desc->table);
 	unsigned long nr = desc - block->tables;
-	unsigned long all = ~0UL >> (BITS_PER_LONG - (PAGE_SIZE >> pool->table_shift));
 
 	scoped_guard(spinlock_irqsave, &pool->lock) {
-		if (block->used == all)
+		if (block->used == iopte_all_used(pool))
 			list_add(&block->node, &pool->partial);
 		block->used &= ~BIT(nr);
 		if (block->used)

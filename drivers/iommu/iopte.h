@@ -147,10 +147,10 @@ static inline struct folio *iopte_page_folio(struct iopte_page *block)
 	return (struct folio *)block;
 }
 
-/* The descriptor of a block that an allocator returned. */
-static inline struct iopte_page *folio_iopte_page(struct folio *folio)
+/* The descriptor of the block that begins with @page. */
+static inline struct iopte_page *page_iopte_page(struct page *page)
 {
-	return (struct iopte_page *)folio;
+	return (struct iopte_page *)page;
 }
 
 /**
