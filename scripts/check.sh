@@ -38,6 +38,8 @@ check=(
 full=(
 	"${check[@]}"
 	"kunit-arm64-16k    $S/kunit.sh arm64-16k"
+	"kunit-long         env PHASE=kunit-long APPEND=io_pgtable_test.steps=100000 TIMEOUT=900 $S/kunit.sh uml"
+	"kunit-plain        record 'kunit.py run --kunitconfig=drivers/iommu' plain"
 	"build-users        build arm64-users drivers/iommu/ drivers/gpu/drm/"
 	"build-panthor      panthor_module"
 	"bisect             $S/check-bisect.sh"
@@ -64,6 +66,15 @@ panthor_module() {
 	rm -f "$ko"
 	record "panthor builds as a module" "$S/kernel.sh" arm64-panthor Image modules &&
 	record "panthor.ko is there" test -s "$ko"
+}
+
+# plain: what the README says of a tree of one's own, with kunit.py's own settings
+plain() {
+	cd "$SRC" &&
+	step plain "kunit.py in a tree of one's own" ./tools/testing/kunit/kunit.py run \
+		--kunitconfig=drivers/iommu --build_dir="$BUILD/plain" --jobs="$JOBS" &&
+	grep 'Testing complete.*passed: [1-9]' "$LOGS/plain.log" &&
+	grep -q '== iopte_page' "$LOGS/plain.log" && grep -q '== io-pgtable' "$LOGS/plain.log"
 }
 
 limit=$((80 * 60))

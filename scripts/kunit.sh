@@ -5,21 +5,22 @@
 # kunit.py read the KTAP on its console.
 #
 # Recorded as results: every leaf test that ran (a skipped one is counted, and
-# proves nothing), every suite that tools/testing/suites/VARIANT
-# demands and the run lacks, io-pgtable's boot-time selftests (which print no
-# KTAP) against the number that pass on the base, and the console being free of
-# splats that no test announced (see boot.py).  SUITE is a glob; with it, only
-# what it names runs, and nothing else is demanded.
+# proves nothing), every suite that tools/testing/suites/VARIANT demands and the
+# run lacks, io-pgtable's boot-time selftests (which print no KTAP) against the
+# number that pass on the base, and the console being free of splats that no test
+# announced (see boot.py).  SUITE is a glob; with it, only what it names runs, and
+# nothing else is demanded.
 #
-# No test at all is a failure.  RECORD=1 on a base tree records the selftests'
-# counts in tools/testing/base-counts.
+# APPEND= are further kernel parameters, PHASE= another name to record under,
+# TIMEOUT= other seconds to wait for the end.  No test at all is a failure.
+# RECORD=1 on a base tree records the selftests' counts in tools/testing/base-counts.
 
 . "$(dirname "$0")/boot-lib.sh"
 
 [ $# -ge 1 ] || die "usage: $0 VARIANT [SUITE]; variants: $(variants)"
 variant=$1 suite=${2:-}
 [ -f "$TESTING/suites/$variant" ] || die "no KUnit on '$variant': see tools/testing/suites"
-phase=kunit-$variant
+phase=${PHASE:-kunit-$variant}
 log=$LOGS/$phase-console.log
 json=$LOGS/$phase.json
 out=$(kernel_out "$variant")
@@ -33,6 +34,8 @@ case $variant in
 # instrumented kernels are several times slower; four threads also find more
 *-debug | *-kcsan) timeout=1500 smp=4 ;;
 esac
+timeout=${TIMEOUT:-$timeout}
+append+=(${APPEND:-})
 [ -z "$suite" ] || append+=("kunit.filter_glob=$suite")
 
 [ -n "${NOBUILD:-}" ] || "$TOP/scripts/kernel.sh" "$variant"

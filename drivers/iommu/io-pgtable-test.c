@@ -27,6 +27,7 @@
 #include <linux/kthread.h>
 #include <linux/math64.h>
 #include <linux/mm.h>
+#include <linux/moduleparam.h>
 #include <linux/prandom.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
@@ -38,9 +39,6 @@
 #define FT_WINDOWS	8
 #define FT_CACHE	128
 #define FT_EXTENTS	192
-/* A kernel that checks each access takes many times as long. */
-#define FT_STEPS	(IS_ENABLED(CONFIG_KASAN) || IS_ENABLED(CONFIG_KCSAN) ? 50 : 250)
-
 /* Set by the driver once it has cleaned the entry of a table from the caches. */
 #define FT_SW_SYNC	BIT_ULL(55)
 
@@ -114,6 +112,12 @@ struct ft_param {
 	bool user_flush;
 };
 
+/* A kernel that checks each access takes many times as long. */
+static unsigned int ft_steps =
+	IS_ENABLED(CONFIG_KASAN) || IS_ENABLED(CONFIG_KCSAN) ? 50 : 250;
+module_param_named(steps, ft_steps, uint, 0444);
+MODULE_PARM_DESC(steps, "operations of a test that picks them at random");
+
 static struct ft_param ft_params[2 * ARRAY_SIZE(ft_cases)];
 
 /* How flushes are: right, slow, or wrong in a way that the model must find. */
@@ -173,9 +177,9 @@ struct ft {
 	atomic_t live;
 	atomic_t freed;
 	atomic_t unknown;
-	unsigned int attempts;
+	atomic_t attempts;
 	unsigned int refused;
-	unsigned int fail_at;		/* refuse this attempt; 0: none */
+	int fail_at;		/* refuse this attempt; 0: none */
 	void (*hook)(struct ft *f);	/* called once, inside alloc */
 
 	/* the walker */
@@ -590,9 +594,10 @@ static unsigned int ft_alloc(void *cookie, const struct iopte_request *req,
 	unsigned int i;
 
 	hook = f->hook;
-	f->hook = NULL;
-	if (hook)
+	if (hook) {
+		f->hook = NULL;
 		hook(f);
+	}
 
 	if (req->addr_bits <= 32)
 		gfp |= IS_ENABLED(CONFIG_ZONE_DMA32) ? GFP_DMA32 : GFP_DMA;
@@ -600,7 +605,7 @@ static unsigned int ft_alloc(void *cookie, const struct iopte_request *req,
 		gfp |= __GFP_COMP;
 
 	for (i = 0; i < n; i++) {
-		if (++f->attempts == f->fail_at) {
+		if (atomic_inc_return(&f->attempts) == f->fail_at) {
 			f->refused++;
 			break;
 		}
@@ -663,7 +668,7 @@ static struct io_pgtable_ops *ft_try_open(struct ft *f)
 		.tlb		= f->user_flush ? &ft_user_tlb_ops : &ft_tlb_ops,
 		.allocator	= f->allocator,
 	};
-	f->attempts = 0;
+	atomic_set(&f->attempts, 0);
 	f->refused = 0;
 	f->nr_extents = 0;
 	return alloc_io_pgtable_ops(f->c->fmt, &f->cfg, f);
@@ -1145,15 +1150,15 @@ static void ft_test_random(struct kunit *test)
 	struct ft *f = ft_start_param(test);
 
 	ft_open(f);
-	ft_random(f, FT_STEPS);
+	ft_random(f, ft_steps);
 	ft_check_count(f);
 	/* The walker's cache was of use. */
-	KUNIT_EXPECT_GT(test, f->found, FT_STEPS);
+	KUNIT_EXPECT_GT(test, f->found, ft_steps / 10);
 	ft_close(f);
 
 	/* And one that goes with all that is mapped and all that waits. */
 	ft_open(f);
-	ft_random(f, FT_STEPS / 5);
+	ft_random(f, ft_steps / 5);
 	ft_close(f);
 }
 
@@ -1192,7 +1197,7 @@ static void ft_test_default_allocator(struct kunit *test)
 	free_io_pgtable_ops(ops);
 	rcu_barrier();
 	KUNIT_EXPECT_EQ(test, ft_iommu_pages(), before);
-	KUNIT_EXPECT_EQ(test, f->attempts, 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&f->attempts), 0);
 	f->allocator = own;
 }
 
@@ -1447,7 +1452,7 @@ static void ft_test_fail_open(struct kunit *test)
 	}
 	KUNIT_ASSERT_NOT_NULL(test, f->ops);
 	KUNIT_EXPECT_GE(test, injected, 1);
-	KUNIT_EXPECT_EQ(test, injected, f->attempts);
+	KUNIT_EXPECT_EQ(test, injected, atomic_read(&f->attempts));
 	f->fail_at = 0;
 	ft_close(f);
 }
@@ -1462,7 +1467,7 @@ static void ft_fail_map(struct ft *f, u64 iova, u64 pgsize, size_t count)
 
 	for (n = 1;; n++) {
 		ft_open(f);
-		f->attempts = 0;
+		atomic_set(&f->attempts, 0);
 		f->fail_at = n;
 		ret = ft_map(f, iova, pa, pgsize, count, GFP_KERNEL, &mapped);
 		f->fail_at = 0;
@@ -1488,7 +1493,7 @@ static void ft_fail_map(struct ft *f, u64 iova, u64 pgsize, size_t count)
 		ft_check_range(f, iova, pgsize * (count + 1), step);
 		ft_close(f);
 	}
-	KUNIT_EXPECT_EQ(f->test, injected, f->attempts);
+	KUNIT_EXPECT_EQ(f->test, injected, atomic_read(&f->attempts));
 	ft_close(f);
 	if (ft_table_is_block(f) && pgsize == f->size[0])
 		KUNIT_EXPECT_GE(f->test, injected, f->c->fmt == ARM_V7S ? 1 : 2);
@@ -1518,7 +1523,7 @@ static void ft_fail_split(struct ft *f, u64 block, u64 page)
 		KUNIT_ASSERT_EQ(f->test, 0,
 				ft_map(f, iova, ft_random_pa(f, block, block),
 				       block, 1, GFP_KERNEL, &mapped));
-		f->attempts = 0;
+		atomic_set(&f->attempts, 0);
 		f->fail_at = n;
 		done = ft_unmap(f, at, page, 1);
 		f->fail_at = 0;
@@ -1537,7 +1542,7 @@ static void ft_fail_split(struct ft *f, u64 block, u64 page)
 		ft_close(f);
 	}
 	KUNIT_EXPECT_EQ(f->test, done, page);
-	KUNIT_EXPECT_EQ(f->test, injected, f->attempts);
+	KUNIT_EXPECT_EQ(f->test, injected, atomic_read(&f->attempts));
 	if (f->size[0] >= PAGE_SIZE)
 		KUNIT_EXPECT_GE(f->test, injected, 1);
 	KUNIT_EXPECT_EQ(f->test, ft_walk(f, at), 0);
@@ -1785,6 +1790,151 @@ KUNIT_ARRAY_PARAM(ft_dirty, ft_dirty_cases, ft_dirty_desc);
 
 #endif /* CONFIG_IOMMU_API */
 
+/*
+ * Threads, each with pages of its own: those of a span that has a table to
+ * itself, and some of a span whose table all of them share.  They race to
+ * install tables; tables come and go beside them; a reader looks at any address
+ * at any time, and so does the device.
+ */
+#define FT_THREADS	3
+#define FT_THREAD_PAGES	8
+#define FT_THREAD_PA	SZ_256M
+
+struct ft_thread {
+	struct ft *f;
+	struct task_struct *task;
+	struct completion done;
+	unsigned int nr;
+	unsigned int wrong;
+	bool stop;
+};
+
+/* What the pages of the spans map to; the first span is the shared one. */
+static u64 ft_thread_pa(u64 iova)
+{
+	return FT_THREAD_PA + iova;
+}
+
+static u64 ft_thread_span(struct ft *f)
+{
+	return BIT_ULL(f->shift[f->levels - 2]);
+}
+
+static void ft_thread_expect(struct ft_thread *t, bool ok)
+{
+	if (!ok)
+		t->wrong++;
+}
+
+static void ft_thread_map(struct ft_thread *t, u64 iova, size_t count)
+{
+	struct ft *f = t->f;
+	size_t mapped = 0;
+
+	ft_thread_expect(t, !f->ops->map_pages(f->ops, f->base | iova,
+					       ft_thread_pa(iova), f->size[0],
+					       count, IOMMU_READ | IOMMU_CACHE,
+					       GFP_KERNEL, &mapped));
+	ft_thread_expect(t, mapped == count * f->size[0]);
+	iova += mapped - 1;
+	ft_touch(f, iova);
+	ft_thread_expect(t, f->ops->iova_to_phys(f->ops, f->base | iova) ==
+			    ft_thread_pa(iova));
+}
+
+static void ft_thread_unmap(struct ft_thread *t, u64 iova, u64 pgsize,
+			    size_t count)
+{
+	struct ft *f = t->f;
+	u64 size = pgsize * count;
+
+	ft_thread_expect(t, f->ops->unmap_pages(f->ops, f->base | iova, pgsize,
+						count, NULL) == size);
+	ft_user_flush(f, iova, size);
+	ft_thread_expect(t, !f->ops->iova_to_phys(f->ops, f->base | iova));
+}
+
+static int ft_mapper_fn(void *arg)
+{
+	struct ft_thread *t = arg;
+	struct ft *f = t->f;
+	u64 page = f->size[0], span = ft_thread_span(f), own, shared;
+	unsigned int i, slots = div64_u64(span, page * FT_THREADS);
+
+	own = span * (t->nr + 1);
+	for (i = 0; i < ft_steps / 5; i++) {
+		shared = page * (i % slots * FT_THREADS + t->nr);
+		ft_thread_map(t, own, FT_THREAD_PAGES);
+		ft_thread_map(t, shared, 1);
+		if (ft_is_dart(f->c))
+			ft_thread_unmap(t, own, page, FT_THREAD_PAGES);
+		else
+			ft_thread_unmap(t, own, span, 1);
+		ft_thread_unmap(t, shared, page, 1);
+		cond_resched();
+	}
+	complete(&t->done);
+	return 0;
+}
+
+static int ft_looker_fn(void *arg)
+{
+	struct ft_thread *t = arg;
+	struct ft *f = t->f;
+	u64 span = ft_thread_span(f), iova, pa;
+	struct rnd_state rnd;
+
+	prandom_seed_state(&rnd, 0x100c);
+	while (!READ_ONCE(t->stop)) {
+		iova = prandom_u32_state(&rnd) % (FT_THREADS + 1) * span;
+		iova += prandom_u32_state(&rnd) % (FT_THREADS * FT_THREAD_PAGES) *
+			f->size[0];
+		pa = f->ops->iova_to_phys(f->ops, f->base | iova);
+		ft_thread_expect(t, !pa || pa == ft_thread_pa(iova));
+		ft_touch(f, iova);
+		cond_resched();
+	}
+	complete(&t->done);
+	return 0;
+}
+
+static void ft_test_threads(struct kunit *test)
+{
+	struct ft *f = ft_start_param(test);
+	struct ft_thread *threads, *t, *looker;
+	unsigned int i, rounds;
+
+	threads = kunit_kcalloc(test, FT_THREADS + 1, sizeof(*threads), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, threads);
+	looker = &threads[FT_THREADS];
+
+	for (rounds = 0; rounds < 2; rounds++) {
+		ft_open(f);
+		for (i = 0; i <= FT_THREADS; i++) {
+			t = &threads[i];
+			*t = (struct ft_thread){ .f = f, .nr = i };
+			init_completion(&t->done);
+			t->task = kthread_create(t == looker ? ft_looker_fn : ft_mapper_fn,
+						 t, "io-pgtable-%u", i);
+			KUNIT_EXPECT_FALSE(test, IS_ERR(t->task));
+			if (IS_ERR(t->task))
+				complete(&t->done);
+			else
+				wake_up_process(get_task_struct(t->task));
+		}
+		for (i = 0; i <= FT_THREADS; i++) {
+			t = &threads[i];
+			WRITE_ONCE(t->stop, t == looker);
+			wait_for_completion(&t->done);
+			if (!IS_ERR(t->task))
+				kthread_stop_put(t->task);
+			KUNIT_EXPECT_EQ(test, t->wrong, 0);
+		}
+		ft_check_count(f);
+		ft_close(f);
+	}
+}
+
 static void ft_desc(struct ft_param *p, char *desc)
 {
 	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "%s%s", p->c->name,
@@ -1804,6 +1954,7 @@ static struct kunit_case ft_test_cases[] = {
 	KUNIT_CASE_PARAM(ft_test_fail_map, ft_gen_params),
 	KUNIT_CASE_PARAM(ft_test_fail_split, ft_gen_params),
 	KUNIT_CASE_PARAM(ft_test_race, ft_gen_params),
+	KUNIT_CASE_PARAM(ft_test_threads, ft_gen_params),
 #ifdef CONFIG_IOMMU_API
 	KUNIT_CASE_PARAM(ft_test_dirty, ft_dirty_gen_params),
 #endif
