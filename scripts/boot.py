@@ -49,7 +49,7 @@ SPLATS = re.compile('|'.join([
     r'Unable to handle', r'blocked for more than', r'soft lockup', r'hard LOCKUP',
     r'Kernel panic', r'Bad page (state|map)', r'bad: scheduling', r'ODEBUG:',
     r'refcount_t: ', r'list_(add|del) corruption', r'general protection fault',
-    r'Call Trace:', r'Call trace:',
+    r'Call Trace:', r'Call trace:', r'printk messages dropped',
     # the SMMU drivers: a fault, or a queue in trouble
     r'arm-smmu.*: event 0x[0-9a-f]+ received', r'arm-smmu.*[Uu]nhandled context fault',
     r'arm-smmu.*(CMDQ error|CMDQ timeout|CMD_SYNC timeout|[Uu]nexpected global)',
@@ -66,6 +66,9 @@ END = re.compile(r'expect-splat: end\b')
 RACE = re.compile(r'BUG: KCSAN: (?:data-race|assert: race) in (.*\S)')
 FRAME = re.compile(r'([A-Za-z_][\w.$]*)\+0x[0-9a-f]+/0x[0-9a-f]+')
 RULER = re.compile(r'={66}$')
+# what a whole report has: two accesses with a stack each, and its last lines
+ACCESS = re.compile(r' to 0x[0-9a-f]+ of \d+ bytes by ')
+REPORTER = 'Reported by Kernel Concurrency Sanitizer on'
 
 
 def base_races():
@@ -78,7 +81,7 @@ def foreign_races(lines, own, known):
     """{line number: title} of the data races that no function in own takes part in,
     and of those whose title is in known.
 
-    A report without its end, or without a stack, is not one of them.
+    A report is one of them only if it is whole, with the stacks of both sides.
     """
     found, n = {}, 0
     while n < len(lines):
@@ -86,11 +89,18 @@ def foreign_races(lines, own, known):
         n += 1
         if not m:
             continue
-        names = set()
+        stacks, whole = [], False
         while n < len(lines) and not RULER.search(lines[n]) and not RACE.search(lines[n]):
-            names.update(FRAME.findall(lines[n]))
+            if ACCESS.search(lines[n]):
+                stacks.append(set())
+            elif stacks and not whole:
+                stacks[-1].update(FRAME.findall(lines[n]))
+            whole |= REPORTER in lines[n]
             n += 1
-        if n < len(lines) and RULER.search(lines[n]) and names and (m[1] in known or not names & own):
+        if n == len(lines) or not RULER.search(lines[n]):
+            continue
+        if whole and len(stacks) == 2 and all(stacks) and (
+                m[1] in known or not (stacks[0] | stacks[1]) & own):
             found[begin + 1] = m[1]
     return found
 

@@ -43,7 +43,7 @@ checkout() {
 STEP_QUIET=1 step bisect "the worktree" worktree
 
 # the configurations of UML and arm64 in one hash
-how=$(cd "$TOP/tools/testing" && cat kconfig/{uml,arm64,arm64-users,common,kunit,arm64-kunit}.config suites/uml 2>/dev/null |
+how=$(cd "$TOP/tools/testing" && cat kconfig/{uml,arm64-users,common,kunit,small}.config suites/uml |
 	sha256sum | cut -c1-12)
 
 # folders COMMIT: where it changes what is compiled for arm64, as make targets

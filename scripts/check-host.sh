@@ -14,6 +14,7 @@
 #   bad input		one line that says what to do, and a non-zero exit
 #   clean	keeps work that was not exported, and nothing else
 #   console	what boot.py calls a splat, and which data races count
+#   kunit		a suite that is missing or skipped
 #   check		counts what was recorded: nothing recorded, an exit code, a
 #			phase that hangs are failures
 
@@ -379,7 +380,7 @@ ruler=$(printf '=%.0s' {1..66})
 # race CALLER [TITLE]: a report of a race between a caller's callee and another
 race() {
 	printf '[ 1.0] %s\n' "$ruler" "|BUG: KCSAN: data-race in ${2:-alpha / beta}" '' 'write to 0xff of 8 bytes by task 1 on cpu 0:' \
-		' alpha+0x10/0x20' " $1+0x10/0x20" '' 'read to 0xff of 8 bytes by task 2 on cpu 1:' ' beta+0x10/0x20' "$ruler" |
+		' alpha+0x10/0x20' " $1+0x10/0x20" '' 'read to 0xff of 8 bytes by task 2 on cpu 1:' ' beta+0x10/0x20' '' 'Reported by Kernel Concurrency Sanitizer on:' "$ruler" |
 		sed 's/|//'
 }
 warn=('[ 1.0] ------------[ cut here ]------------' '[ 1.0] a table is lost' '[ 1.0] WARNING: CPU: 0 PID: 1 at x.c:1 ours+0x0/0x4')
@@ -398,8 +399,33 @@ t "console: a data race of the base kernel is listed" judged pass 'not counted: 
 t "console: one of the base kernel that ours calls" judged pass 'not counted' "$(race ours '__mod_zone_page_state / memchr_inv')"
 t "console: a function whose name begins like ours" judged pass 'not counted' "$(race ours_not)"
 t "console: a report without an end" judged fail unexpected "$(race gamma | sed '$d')"
+t "console: one that is cut off by another" judged fail unexpected "$(race ours | sed '/write/q')" "$(race gamma)"
+t "console: one that knows one side only" judged fail unexpected "$(race gamma | sed '/ read to/,/ beta+/d')"
+t "console: lines were lost" judged fail unexpected '** 12 printk messages dropped **'
 t "console: a report without a stack" judged fail unexpected "$(race gamma | grep -v 0x20)"
 t "console: a race of ours after one of the base kernel" judged fail unexpected "$(race gamma)" "$(race ours_too)"
+
+# ---- what a KUnit run must contain
+
+# kunit_results SUITE STATUS: the results of a run of that suite alone
+kunit_results() {
+	printf '{"name": "", "sub_groups": [{"name": "%s", "sub_groups": [], "test_cases": [{"name": "a", "status": "%s"}]}], "test_cases": []}' "$@" >"$H/json"
+	mkdir -p "$H/testing/suites"
+	printf 'wanted\nlater x/y.c\n' >"$H/testing/suites/uml"
+	printf 'lpae-selftest uml 18\nv7s-selftest uml 1\n' >"$H/testing/base-counts"
+	printf 'arm-lpae io-pgtable: selftest: completed with 18 PASS 0 FAIL\narm-v7s io-pgtable: self test ok\n' >"$H/console"
+	rm -f "$H/results"
+	"$TOP/scripts/kunit-results.py" --variant uml --suite '' --json "$H/json" --console "$H/console" --tree "$H" \
+		--results "$H/results" --testing "$H/testing" --parse pass
+}
+suite_there() { kunit_results wanted PASS && [ "$(grep -c ^pass "$H/results")" = 21 ]; }
+suite_missing() { ! kunit_results other PASS && grep -q '^fail uml: suite wanted is missing' "$H/results"; }
+suite_skipped() { ! kunit_results wanted SKIP && grep -q '^fail uml: suite wanted is missing' "$H/results"; }
+test_fails() { ! kunit_results wanted FAIL && grep -q '^fail uml: wanted.a' "$H/results"; }
+t "kunit: the suite is there" suite_there
+t "kunit: a suite is missing" suite_missing
+t "kunit: a suite is skipped" suite_skipped
+t "kunit: a test fails" test_fails
 
 # ---- check
 
@@ -432,10 +458,17 @@ clean_keeps() {
 }
 t "clean: keeps a tree with commits that were not exported" clean_keeps
 clean_removes() {
-	mini reset -q --hard HEAD~ && mini for-each-ref --format='%(refname)' refs/saved refs/stash | xargs -rn1 git -C "$M/build/linux-6.12" update-ref -d &&
+	mini reset -q --hard HEAD~ && mini worktree remove --force ../mywork && mini for-each-ref --format='%(refname)' refs/saved refs/stash | xargs -rn1 git -C "$M/build/linux-6.12" update-ref -d &&
 		mini worktree add -q --detach "$M/build/bisect/linux-6.12" base &&
 		run scripts/clean.sh && [ -z "$(ls -A "$M/build")" ]
 }
+clean_worktree() {
+	mini reset -q --hard HEAD~ && mini worktree add -q --detach "$M/build/mywork" base && mini worktree add -q --detach "$H/elsewhere" base &&
+		rm -rf "$H/elsewhere" && echo mine >"$M/build/mywork/mine" && run scripts/clean.sh &&
+		[ -e "$M/build/mywork/mine" ] && [ -d "$M/build/linux-6.12/.git" ] && mini worktree list | grep -q elsewhere &&
+		mini commit -q --allow-empty -m work && mini worktree prune
+}
+t "clean: keeps worktrees of the user, and those that are not there now" clean_worktree
 t "clean: leaves nothing otherwise" clean_removes
 
 say "host: $(grep -c '^pass' "$RESULTS/host") passed, $(grep -c '^fail' "$RESULTS/host" || true) failed"

@@ -38,10 +38,11 @@ check=(
 full=(
 	"${check[@]}"
 	"kunit-arm64-16k    $S/kunit.sh arm64-16k"
-	"kunit-long         env PHASE=kunit-long APPEND=io_pgtable_test.steps=100000 TIMEOUT=900 $S/kunit.sh uml"
+	"kunit-long-uml     long uml 100000 io-pgtable"
+	"kunit-long-arm64   long arm64 2500 io-pgtable.ft_test_threads"
 	"kunit-plain        record 'kunit.py run --kunitconfig=drivers/iommu' plain"
 	"build-users        build arm64-users drivers/iommu/ drivers/gpu/drm/"
-	"build-panthor      panthor_module"
+	"build-modules      gpu_modules"
 	"bisect             $S/check-bisect.sh"
 	"bench              $S/bench.sh"
 )
@@ -60,21 +61,31 @@ record() {
 build() {
 	record "$1 builds: ${*:2}" "$S/kernel.sh" "$@"
 }
-# panthor_module: as a module, linked against what the patched kernel exports
-panthor_module() {
-	local ko=$BUILD/out/arm64-panthor/drivers/gpu/drm/panthor/panthor.ko
-	rm -f "$ko"
-	record "panthor builds as a module" "$S/kernel.sh" arm64-panthor Image modules &&
-	record "panthor.ko is there" test -s "$ko"
+# gpu_modules: as modules, linked against what the patched kernel exports
+gpu_modules() {
+	local m dir=$BUILD/out/arm64-panthor/drivers/gpu/drm
+	rm -f "$dir"/*/*.ko
+	record "panthor and panfrost build as modules" "$S/kernel.sh" arm64-panthor Image modules &&
+	for m in panthor panfrost; do
+		record "$m.ko is there" test -s "$dir/$m/$m.ko" || return
+	done
 }
 
+# long VARIANT STEPS SUITE: with that many steps in each random test
+long() {
+	PHASE=$phase APPEND=io_pgtable_test.steps=$2 TIMEOUT=1500 "$S/kunit.sh" "$1" "$3" || return
+	record "$1: the tests have $2 steps" grep -q "# io-pgtable: steps: $2\$" "$LOGS/$phase-console.log"
+}
 # plain: what the README says of a tree of one's own, with kunit.py's own settings
 plain() {
 	cd "$SRC" &&
 	step plain "kunit.py in a tree of one's own" ./tools/testing/kunit/kunit.py run \
 		--kunitconfig=drivers/iommu --build_dir="$BUILD/plain" --jobs="$JOBS" &&
 	grep 'Testing complete.*passed: [1-9]' "$LOGS/plain.log" &&
-	grep -q '== iopte_page' "$LOGS/plain.log" && grep -q '== io-pgtable' "$LOGS/plain.log"
+	for s in iopte_page iopte_alloc iopte_share_example io-pgtable; do
+		grep -q "^# $s: pass:[1-9]" "$BUILD/plain/test.log" || return
+	done &&
+	"$S/boot.py" --check "$BUILD/plain/test.log"
 }
 
 limit=$((80 * 60))
