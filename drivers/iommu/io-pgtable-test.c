@@ -190,7 +190,7 @@ struct ft {
 	unsigned int victim;
 	unsigned int stale;		/* freed tables that were cached */
 	unsigned int lost;		/* tables that are not the allocator's */
-	unsigned int unsynced;		/* entries of tables left in the caches */
+	unsigned int unsynced;		/* entries of tables without FT_SW_SYNC */
 	unsigned int found;		/* hits of the cache */
 
 	/* what is mapped */
@@ -1749,7 +1749,7 @@ static void ft_test_dirty(struct kunit *test)
 	}
 	end = at + 3 * page;
 
-	for (round = 0; round < 6; round++) {
+	for (round = 0; round < clamp(ft_steps / 20, 3, 6); round++) {
 		for (i = 0; i < n; i++)
 			ft_set_dirty(f, &leaf[i], round == 0 ? i & 1 :
 					   round == 1 ? true :
@@ -1791,33 +1791,36 @@ KUNIT_ARRAY_PARAM(ft_dirty, ft_dirty_cases, ft_dirty_desc);
 #endif /* CONFIG_IOMMU_API */
 
 /*
- * Threads, each with pages of its own: those of a span that has a table to
- * itself, and some of a span whose table all of them share.  They race to
- * install tables; tables come and go beside them; a reader looks at any address
- * at any time, and so does the device.
+ * Threads, each with pages of its own: some in a span that has a table to
+ * itself, which comes and goes, and one in a span that all of them share.  In
+ * each turn that is a fresh one, as long as there are any, and the threads race
+ * to install its table.  A reader looks at any address at any time, and so does
+ * the device.
  */
 #define FT_THREADS	3
 #define FT_THREAD_PAGES	8
+#define FT_THREAD_FRESH	64
 #define FT_THREAD_PA	SZ_256M
 
-struct ft_thread {
+struct ft_threads {
 	struct ft *f;
-	struct task_struct *task;
-	struct completion done;
-	unsigned int nr;
-	unsigned int wrong;
-	bool stop;
+	struct completion start;
+	u64 span;		/* what a table of leaves maps */
+	unsigned int fresh;	/* shared spans */
+	atomic_t running;	/* mappers that have not ended */
+	unsigned int hits;	/* translations that the reader has found */
+	struct ft_thread {
+		struct ft_threads *all;
+		struct task_struct *task;
+		struct completion done;
+		unsigned int nr;
+		unsigned int wrong;
+	} thread[FT_THREADS + 1];	/* the last one is the reader */
 };
 
-/* What the pages of the spans map to; the first span is the shared one. */
 static u64 ft_thread_pa(u64 iova)
 {
 	return FT_THREAD_PA + iova;
-}
-
-static u64 ft_thread_span(struct ft *f)
-{
-	return BIT_ULL(f->shift[f->levels - 2]);
 }
 
 static void ft_thread_expect(struct ft_thread *t, bool ok)
@@ -1828,7 +1831,7 @@ static void ft_thread_expect(struct ft_thread *t, bool ok)
 
 static void ft_thread_map(struct ft_thread *t, u64 iova, size_t count)
 {
-	struct ft *f = t->f;
+	struct ft *f = t->all->f;
 	size_t mapped = 0;
 
 	ft_thread_expect(t, !f->ops->map_pages(f->ops, f->base | iova,
@@ -1845,7 +1848,7 @@ static void ft_thread_map(struct ft_thread *t, u64 iova, size_t count)
 static void ft_thread_unmap(struct ft_thread *t, u64 iova, u64 pgsize,
 			    size_t count)
 {
-	struct ft *f = t->f;
+	struct ft *f = t->all->f;
 	u64 size = pgsize * count;
 
 	ft_thread_expect(t, f->ops->unmap_pages(f->ops, f->base | iova, pgsize,
@@ -1854,18 +1857,21 @@ static void ft_thread_unmap(struct ft_thread *t, u64 iova, u64 pgsize,
 	ft_thread_expect(t, !f->ops->iova_to_phys(f->ops, f->base | iova));
 }
 
+/* The threads have a span each, behind the shared ones. */
 static int ft_mapper_fn(void *arg)
 {
 	struct ft_thread *t = arg;
-	struct ft *f = t->f;
-	u64 page = f->size[0], span = ft_thread_span(f), own, shared;
-	unsigned int i, slots = div64_u64(span, page * FT_THREADS);
+	struct ft_threads *all = t->all;
+	struct ft *f = all->f;
+	u64 page = f->size[0], span = all->span, own, shared;
+	unsigned int i, turns = max(ft_steps / 10, 10);
 
-	own = span * (t->nr + 1);
-	for (i = 0; i < ft_steps / 5; i++) {
-		shared = page * (i % slots * FT_THREADS + t->nr);
-		ft_thread_map(t, own, FT_THREAD_PAGES);
+	wait_for_completion(&all->start);
+	own = span * (all->fresh + t->nr);
+	for (i = 0; i < turns || !READ_ONCE(all->hits); i++) {
+		shared = span * (i % all->fresh) + page * t->nr;
 		ft_thread_map(t, shared, 1);
+		ft_thread_map(t, own, FT_THREAD_PAGES);
 		if (ft_is_dart(f->c))
 			ft_thread_unmap(t, own, page, FT_THREAD_PAGES);
 		else
@@ -1873,6 +1879,7 @@ static int ft_mapper_fn(void *arg)
 		ft_thread_unmap(t, shared, page, 1);
 		cond_resched();
 	}
+	atomic_dec(&all->running);
 	complete(&t->done);
 	return 0;
 }
@@ -1880,17 +1887,20 @@ static int ft_mapper_fn(void *arg)
 static int ft_looker_fn(void *arg)
 {
 	struct ft_thread *t = arg;
-	struct ft *f = t->f;
-	u64 span = ft_thread_span(f), iova, pa;
+	struct ft_threads *all = t->all;
+	struct ft *f = all->f;
 	struct rnd_state rnd;
+	u64 iova, pa;
 
 	prandom_seed_state(&rnd, 0x100c);
-	while (!READ_ONCE(t->stop)) {
-		iova = prandom_u32_state(&rnd) % (FT_THREADS + 1) * span;
-		iova += prandom_u32_state(&rnd) % (FT_THREADS * FT_THREAD_PAGES) *
-			f->size[0];
+	wait_for_completion(&all->start);
+	while (atomic_read(&all->running)) {
+		iova = prandom_u32_state(&rnd) % (all->fresh + FT_THREADS) * all->span +
+		       prandom_u32_state(&rnd) % FT_THREAD_PAGES * f->size[0];
 		pa = f->ops->iova_to_phys(f->ops, f->base | iova);
 		ft_thread_expect(t, !pa || pa == ft_thread_pa(iova));
+		if (pa)
+			WRITE_ONCE(all->hits, all->hits + 1);
 		ft_touch(f, iova);
 		cond_resched();
 	}
@@ -1901,35 +1911,54 @@ static int ft_looker_fn(void *arg)
 static void ft_test_threads(struct kunit *test)
 {
 	struct ft *f = ft_start_param(test);
-	struct ft_thread *threads, *t, *looker;
-	unsigned int i, rounds;
+	struct ft_threads *all;
+	struct ft_thread *t;
+	unsigned int i, round;
+	bool failed = false;
 
-	threads = kunit_kcalloc(test, FT_THREADS + 1, sizeof(*threads), GFP_KERNEL);
-	KUNIT_ASSERT_NOT_NULL(test, threads);
-	looker = &threads[FT_THREADS];
+	if (num_online_cpus() == 1)
+		kunit_skip(test, "needs a second CPU");
 
-	for (rounds = 0; rounds < 2; rounds++) {
+	all = kunit_kmalloc(test, sizeof(*all), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, all);
+
+	for (round = 0; round < 2; round++) {
 		ft_open(f);
+		*all = (struct ft_threads){ .f = f };
+		all->span = BIT_ULL(f->shift[f->levels - 2]);
+		/* every format can map 3 GiB to what is behind FT_THREAD_PA */
+		all->fresh = min((3U * SZ_1G >> f->shift[f->levels - 2]) - FT_THREADS,
+				 FT_THREAD_FRESH);
+		init_completion(&all->start);
 		for (i = 0; i <= FT_THREADS; i++) {
-			t = &threads[i];
-			*t = (struct ft_thread){ .f = f, .nr = i };
+			t = &all->thread[i];
+			t->all = all;
+			t->nr = i;
 			init_completion(&t->done);
-			t->task = kthread_create(t == looker ? ft_looker_fn : ft_mapper_fn,
+			t->task = kthread_create(i < FT_THREADS ? ft_mapper_fn : ft_looker_fn,
 						 t, "io-pgtable-%u", i);
-			KUNIT_EXPECT_FALSE(test, IS_ERR(t->task));
-			if (IS_ERR(t->task))
-				complete(&t->done);
-			else
-				wake_up_process(get_task_struct(t->task));
+			failed |= IS_ERR(t->task);
 		}
+		atomic_set(&all->running, FT_THREADS);
 		for (i = 0; i <= FT_THREADS; i++) {
-			t = &threads[i];
-			WRITE_ONCE(t->stop, t == looker);
-			wait_for_completion(&t->done);
+			t = &all->thread[i];
+			if (!IS_ERR(t->task))
+				get_task_struct(t->task);
+			if (!failed)
+				wake_up_process(t->task);
+		}
+		complete_all(&all->start);
+		for (i = 0; i <= FT_THREADS; i++) {
+			t = &all->thread[i];
+			if (!failed)
+				wait_for_completion(&t->done);
 			if (!IS_ERR(t->task))
 				kthread_stop_put(t->task);
 			KUNIT_EXPECT_EQ(test, t->wrong, 0);
 		}
+		KUNIT_EXPECT_FALSE(test, failed);
+		for (i = 0; i < all->fresh + FT_THREADS; i++)
+			KUNIT_EXPECT_EQ(test, ft_walk(f, i * all->span), 0);
 		ft_check_count(f);
 		ft_close(f);
 	}
@@ -1967,6 +1996,7 @@ static int ft_suite_init(struct kunit_suite *suite)
 
 	for (i = 0; i < ARRAY_SIZE(ft_params); i++)
 		ft_params[i] = (struct ft_param){ &ft_cases[i / 2], i & 1 };
+	kunit_info(suite, "steps: %u\n", ft_steps);
 	return 0;
 }
 
