@@ -77,6 +77,7 @@ long() {
 	record "$1: the tests have $2 steps" grep -q "# io-pgtable: steps: $2\$" "$LOGS/$phase-console.log"
 }
 # plain: what the README says of a tree of one's own, with kunit.py's own settings
+# (with which UML's PCI driver warns at boot; kunit-uml judges the console)
 plain() {
 	cd "$SRC" &&
 	step plain "kunit.py in a tree of one's own" ./tools/testing/kunit/kunit.py run \
@@ -84,8 +85,7 @@ plain() {
 	grep 'Testing complete.*passed: [1-9]' "$LOGS/plain.log" &&
 	for s in iopte_page iopte_alloc iopte_share_example io-pgtable; do
 		grep -q "^# $s: pass:[1-9]" "$BUILD/plain/test.log" || return
-	done &&
-	"$S/boot.py" --check "$BUILD/plain/test.log"
+	done
 }
 
 limit=$((80 * 60))
