@@ -586,12 +586,30 @@ static void ft_record(struct ft *f, struct page *page, unsigned int order, bool 
 	xa_unlock_irqrestore(&f->blocks, flags);
 }
 
+/* Between these nothing is made to fail that the test itself allocates. */
+static unsigned int ft_nth_save(void)
+{
+	unsigned int nth = 0;
+
+#ifdef CONFIG_FAULT_INJECTION
+	swap(nth, current->fail_nth);
+#endif
+	return nth;
+}
+
+static void ft_nth_restore(unsigned int nth)
+{
+#ifdef CONFIG_FAULT_INJECTION
+	current->fail_nth = nth;
+#endif
+}
+
 static unsigned int ft_alloc(void *cookie, const struct iopte_request *req,
 			     gfp_t gfp, struct page **pages, unsigned int n)
 {
 	void (*hook)(struct ft *f);
 	struct ft *f = cookie;
-	unsigned int i;
+	unsigned int i, nth;
 
 	hook = f->hook;
 	if (hook) {
@@ -604,6 +622,7 @@ static unsigned int ft_alloc(void *cookie, const struct iopte_request *req,
 	if (req->order)
 		gfp |= __GFP_COMP;
 
+	nth = ft_nth_save();
 	for (i = 0; i < n; i++) {
 		if (atomic_inc_return(&f->attempts) == f->fail_at) {
 			f->refused++;
@@ -615,6 +634,7 @@ static unsigned int ft_alloc(void *cookie, const struct iopte_request *req,
 		ft_record(f, pages[i], req->order, true);
 		atomic_inc(&f->live);
 	}
+	ft_nth_restore(nth);
 	return i;
 }
 
@@ -1457,21 +1477,49 @@ static void ft_test_fail_open(struct kunit *test)
 	ft_close(f);
 }
 
-static void ft_fail_map(struct ft *f, u64 iova, u64 pgsize, size_t count)
+/* Fail attempt @n of the allocator, or with @slab of kmalloc() by this task. */
+static void ft_inject(struct ft *f, bool slab, unsigned int n)
 {
+	if (!slab)
+		f->fail_at = n;
+#ifdef CONFIG_FAILSLAB
+	else
+		current->fail_nth = n;
+#endif
+}
+
+/* End that; whether the attempt came. */
+static bool ft_injected(struct ft *f, bool slab)
+{
+	bool came = f->refused;
+
+#ifdef CONFIG_FAILSLAB
+	if (slab)
+		came = !current->fail_nth;
+#endif
+	ft_inject(f, slab, 0);
+	return came;
+}
+
+static unsigned int ft_fail_map(struct ft *f, u64 iova, u64 pgsize,
+				size_t count, bool slab)
+{
+	/* failslab lets allocations pass that may wait */
+	gfp_t gfp = slab ? GFP_NOWAIT | __GFP_NOWARN : GFP_KERNEL;
 	unsigned int n, injected = 0;
 	u64 pa = ft_random_pa(f, pgsize, pgsize * count);
 	u64 step = max(f->size[0], pgsize / 16);
 	size_t mapped;
+	bool failed;
 	int ret;
 
 	for (n = 1;; n++) {
 		ft_open(f);
 		atomic_set(&f->attempts, 0);
-		f->fail_at = n;
-		ret = ft_map(f, iova, pa, pgsize, count, GFP_KERNEL, &mapped);
-		f->fail_at = 0;
-		if (f->refused) {
+		ft_inject(f, slab, n);
+		ret = ft_map(f, iova, pa, pgsize, count, gfp, &mapped);
+		failed = ft_injected(f, slab);
+		if (failed) {
 			injected++;
 			KUNIT_EXPECT_EQ(f->test, ret, -ENOMEM);
 			KUNIT_EXPECT_LT(f->test, mapped, pgsize * count);
@@ -1485,7 +1533,7 @@ static void ft_fail_map(struct ft *f, u64 iova, u64 pgsize, size_t count)
 			ft_check(f, iova - 1);
 		ft_check_count(f);
 		ft_unmap_range(f, iova, pgsize * count);
-		if (!f->refused)
+		if (!failed)
 			break;
 		/* The same page table takes the map when there is memory. */
 		ret = ft_map(f, iova, pa, pgsize, count, GFP_KERNEL, &mapped);
@@ -1493,10 +1541,15 @@ static void ft_fail_map(struct ft *f, u64 iova, u64 pgsize, size_t count)
 		ft_check_range(f, iova, pgsize * (count + 1), step);
 		ft_close(f);
 	}
-	KUNIT_EXPECT_EQ(f->test, injected, atomic_read(&f->attempts));
+	if (!slab)
+		KUNIT_EXPECT_EQ(f->test, injected, atomic_read(&f->attempts));
 	ft_close(f);
-	if (ft_table_is_block(f) && pgsize == f->size[0])
-		KUNIT_EXPECT_GE(f->test, injected, f->c->fmt == ARM_V7S ? 1 : 2);
+	return injected;
+}
+
+static unsigned int ft_fail_pages(struct ft *f, u64 iova, bool slab)
+{
+	return ft_fail_map(f, iova - 2 * f->size[0], f->size[0], 4, slab);
 }
 
 static void ft_test_fail_map(struct kunit *test)
@@ -1504,12 +1557,31 @@ static void ft_test_fail_map(struct kunit *test)
 	struct ft *f = ft_start_param(test);
 	u64 span = BIT_ULL(ft_is_dart(f->c) || ft_is_lpae(f->c) ?
 			   2 * ilog2(f->size[0]) - 3 : 20);
+	unsigned int least = f->c->fmt == ARM_V7S ? 1 : 2;
 
 	/* Pages on both sides of a table's end, and of higher tables' ends. */
-	ft_fail_map(f, span - 2 * f->size[0], f->size[0], 4);
-	ft_fail_map(f, BIT_ULL(f->c->ias - 1) - 2 * f->size[0], f->size[0], 4);
+	if (!ft_table_is_block(f))
+		least = 0;
+	KUNIT_EXPECT_GE(test, ft_fail_pages(f, span, false), least);
+	KUNIT_EXPECT_GE(test, ft_fail_pages(f, BIT_ULL(f->c->ias - 1), false), least);
 	if (f->nr_sizes > 1)
-		ft_fail_map(f, f->size[1], f->size[1], 2);
+		ft_fail_map(f, f->size[1], f->size[1], 2, false);
+}
+
+/* The descriptors of tables that share a page are allocated beside it. */
+static void ft_test_fail_slab(struct kunit *test)
+{
+	struct ft *f = ft_start_param(test);
+	unsigned int n;
+
+	if (!IS_ENABLED(CONFIG_FAILSLAB))
+		kunit_skip(test, "needs CONFIG_FAILSLAB");
+
+	n = ft_fail_pages(f, BIT_ULL(f->c->ias - 1), true);
+	if (f->c->fmt == ARM_V7S || !ft_table_is_block(f))
+		KUNIT_EXPECT_GE(test, n, 1);
+	else
+		KUNIT_EXPECT_EQ(test, n, 0);
 }
 
 static void ft_fail_split(struct ft *f, u64 block, u64 page)
@@ -1799,7 +1871,7 @@ KUNIT_ARRAY_PARAM(ft_dirty, ft_dirty_cases, ft_dirty_desc);
  */
 #define FT_THREADS	3
 #define FT_THREAD_PAGES	8
-#define FT_THREAD_FRESH	64
+#define FT_THREAD_FRESH	12
 #define FT_THREAD_PA	SZ_256M
 
 struct ft_threads {
@@ -1981,6 +2053,7 @@ static struct kunit_case ft_test_cases[] = {
 	KUNIT_CASE_PARAM(ft_test_user_flush, ft_gen_params),
 	KUNIT_CASE_PARAM(ft_test_fail_open, ft_gen_params),
 	KUNIT_CASE_PARAM(ft_test_fail_map, ft_gen_params),
+	KUNIT_CASE_PARAM(ft_test_fail_slab, ft_gen_params),
 	KUNIT_CASE_PARAM(ft_test_fail_split, ft_gen_params),
 	KUNIT_CASE_PARAM(ft_test_race, ft_gen_params),
 	KUNIT_CASE_PARAM(ft_test_threads, ft_gen_params),
