@@ -1172,8 +1172,8 @@ static void ft_test_random(struct kunit *test)
 	ft_open(f);
 	ft_random(f, ft_steps);
 	ft_check_count(f);
-	/* The walker's cache was of use. */
-	KUNIT_EXPECT_GT(test, f->found, ft_steps / 10);
+	/* The walker's cache was of use; a few steps do not warm it. */
+	KUNIT_EXPECT_GT(test, f->found, ft_steps < 250 ? ft_steps / 10 : ft_steps);
 	ft_close(f);
 
 	/* And one that goes with all that is mapped and all that waits. */
