@@ -42,7 +42,7 @@ checkout() {
 }
 STEP_QUIET=1 step bisect "the worktree" worktree
 
-# the configurations of UML and arm64 in one hash
+# the configurations of UML and of arm64-users in one hash
 how=$(cd "$TOP/tools/testing" && cat kconfig/{uml,arm64-users,common,kunit,small}.config suites/uml |
 	sha256sum | cut -c1-12)
 
