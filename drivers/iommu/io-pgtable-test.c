@@ -35,12 +35,18 @@
 #include <linux/vmstat.h>
 #include <linux/xarray.h>
 
+#include "iopte-radix.h"
+
 #define FT_LEVELS	4
 #define FT_WINDOWS	8
 #define FT_CACHE	128
 #define FT_EXTENTS	192
+#define FT_RESERVED	12
 /* Set by the driver once it has cleaned the entry of a table from the caches. */
 #define FT_SW_SYNC	BIT_ULL(55)
+
+#define expect_splat_begin(regex)	pr_info("expect-splat: begin " regex "\n")
+#define expect_splat_end()		pr_info("expect-splat: end\n")
 
 #define FT_4K		(SZ_4K | SZ_2M | SZ_1G)
 #define FT_16K		(SZ_16K | SZ_32M)
@@ -106,10 +112,11 @@ static const struct ft_case ft_cases[] = {
 	{ "dart2 16K ias 38", APPLE_DART2, SZ_16K, 38, 42 },
 };
 
-/* A configuration, and who flushes: io-pgtable or the user. */
+/* A configuration, who flushes: io-pgtable or the user, and whether tables count. */
 struct ft_param {
 	const struct ft_case *c;
 	bool user_flush;
+	bool counts;
 };
 
 /* A kernel that checks each access takes many times as long. */
@@ -119,6 +126,7 @@ module_param_named(steps, ft_steps, uint, 0444);
 MODULE_PARM_DESC(steps, "operations of a test that picks them at random");
 
 static struct ft_param ft_params[2 * ARRAY_SIZE(ft_cases)];
+static struct ft_param ft_count_params[2 * ARRAY_SIZE(ft_cases)];
 
 /* How flushes are: right, slow, or wrong in a way that the model must find. */
 enum ft_flush {
@@ -134,6 +142,12 @@ struct ft_extent {
 	u64 size;
 	u64 pa;
 	u64 leaf;	/* size of the leaf entries when it was mapped */
+};
+
+struct ft_reserved {
+	u64 iova;
+	u64 size;
+	u64 pgsize;
 };
 
 struct ft_cached {
@@ -156,6 +170,7 @@ struct ft {
 	struct kunit *test;
 	const struct ft_case *c;
 	bool user_flush;
+	bool counts;
 	struct io_pgtable_cfg cfg;
 	struct io_pgtable_ops *ops;
 	struct device *dev;
@@ -180,11 +195,14 @@ struct ft {
 	atomic_t attempts;
 	unsigned int refused;
 	int fail_at;		/* refuse this attempt; 0: none */
+	int fail_from;		/* and each from this one on */
 	void (*hook)(struct ft *f);	/* called once, inside alloc */
 
 	/* the walker */
 	spinlock_t lock;		/* protects what follows */
 	enum ft_flush flush;
+	bool flush_fails;	/* so the user's flush of a sweep says */
+	void (*flush_hook)(struct ft *f);	/* called once, before it */
 	struct ft_cached cache[FT_CACHE];
 	unsigned int nr_cached;
 	unsigned int victim;
@@ -196,6 +214,8 @@ struct ft {
 	/* what is mapped */
 	struct ft_extent extent[FT_EXTENTS];
 	unsigned int nr_extents;
+	struct ft_reserved reserved[FT_RESERVED];
+	unsigned int nr_reserved;
 	u64 hook_iova;
 	u64 hook_pa;
 	size_t hook_len;
@@ -478,8 +498,12 @@ static void ft_touch_range(struct ft *f, u64 iova, u64 size)
 	ft_touch(f, iova + size - 1);
 }
 
-/* Forget the tables that translate nothing outside of the range. */
-static void ft_forget(struct ft *f, u64 iova, u64 size)
+/*
+ * Forget tables: without @granule, as a GPU that locks a region, those that
+ * translate nothing outside of the range; with it, as an SMMU, those that an
+ * address in the range, in steps of @granule, is translated by.
+ */
+static void ft_forget(struct ft *f, u64 iova, u64 size, u64 granule)
 {
 	unsigned long flags;
 	unsigned int i = 0;
@@ -491,8 +515,15 @@ static void ft_forget(struct ft *f, u64 iova, u64 size)
 		u64 span = BIT_ULL(f->shift[c->level - 1]);
 		u64 start = c->prefix * span;
 		u64 end = min(start + span, BIT_ULL(f->c->ias));
+		bool hit = start >= iova && end <= iova + size;
+		u64 at = iova;
 
-		if (start >= iova && end <= iova + size)
+		/* the first address that is not below the table's */
+		if (granule && start > iova)
+			at += round_up(start - iova, granule);
+		if (granule)
+			hit = at >= start && at < end && at < iova + size;
+		if (hit)
 			*c = f->cache[--f->nr_cached];
 		else
 			i++;
@@ -500,17 +531,22 @@ static void ft_forget(struct ft *f, u64 iova, u64 size)
 	spin_unlock_irqrestore(&f->lock, flags);
 }
 
-static void ft_hw_flush(struct ft *f, u64 iova, u64 size)
+static void ft_hw_flush(struct ft *f, u64 iova, u64 size, u64 granule)
 {
 	u64 mask = BIT_ULL(f->c->ias) - 1;
+	void (*hook)(struct ft *f) = f->flush_hook;
 
+	if (hook) {
+		f->flush_hook = NULL;
+		hook(f);
+	}
 	if (f->flush == FT_FLUSH_NOTHING)
 		return;
 	if (f->flush == FT_FLUSH_ELSEWHERE)
 		iova = (iova ^ BIT_ULL(f->c->ias - 1)) & mask;
 	if (f->flush == FT_FLUSH_SLOW && !irqs_disabled())
 		rcu_barrier();
-	ft_forget(f, iova, size);
+	ft_forget(f, iova, size, granule);
 	/* Devices do not wait: what is still linked is cached again. */
 	ft_touch_range(f, iova, size);
 }
@@ -519,13 +555,13 @@ static void ft_tlb_flush_all(void *cookie)
 {
 	struct ft *f = cookie;
 
-	ft_forget(f, 0, BIT_ULL(f->c->ias));
+	ft_forget(f, 0, BIT_ULL(f->c->ias), 0);
 }
 
 static void ft_tlb_flush_walk(unsigned long iova, size_t size, size_t granule,
 			      void *cookie)
 {
-	ft_hw_flush(cookie, iova, size);
+	ft_hw_flush(cookie, iova, size, granule);
 }
 
 static void ft_tlb_add_page(struct iommu_iotlb_gather *gather,
@@ -539,9 +575,21 @@ static const struct iommu_flush_ops ft_tlb_ops = {
 	.tlb_add_page	= ft_tlb_add_page,
 };
 
+static int ft_tlb_flush_sweep(unsigned long iova, size_t size, void *cookie)
+{
+	struct ft *f = cookie;
+
+	might_sleep();
+	if (f->flush_fails)
+		return -EIO;
+	ft_hw_flush(f, iova, size, 0);
+	return 0;
+}
+
 static const struct iommu_flush_ops ft_user_tlb_ops = {
 	.tlb_flush_all	= ft_tlb_flush_all,
 	.tlb_add_page	= ft_tlb_add_page,
+	.tlb_flush_sweep = ft_tlb_flush_sweep,
 };
 
 /* The user's flush at the end of an operation. */
@@ -553,11 +601,11 @@ static void ft_user_flush(struct ft *f, u64 iova, u64 size)
 	if (f->user_flush && f->flush == FT_FLUSH_TOO_LATE) {
 		io_pgtable_flush_end(f->ops, &ticket, true);
 		rcu_barrier();
-		ft_hw_flush(f, iova, size);
+		ft_hw_flush(f, iova, size, 0);
 		return;
 	}
 	if (f->user_flush)
-		ft_hw_flush(f, iova, size);
+		ft_hw_flush(f, iova, size, 0);
 	io_pgtable_flush_end(f->ops, &ticket, true);
 }
 
@@ -624,7 +672,10 @@ static unsigned int ft_alloc(void *cookie, const struct iopte_request *req,
 
 	nth = ft_nth_save();
 	for (i = 0; i < n; i++) {
-		if (atomic_inc_return(&f->attempts) == f->fail_at) {
+		int attempt = atomic_inc_return(&f->attempts);
+
+		if (attempt == f->fail_at ||
+		    (f->fail_from && attempt >= f->fail_from)) {
 			f->refused++;
 			break;
 		}
@@ -687,10 +738,12 @@ static struct io_pgtable_ops *ft_try_open(struct ft *f)
 		.iommu_dev	= f->dev,
 		.tlb		= f->user_flush ? &ft_user_tlb_ops : &ft_tlb_ops,
 		.allocator	= f->allocator,
+		.reserve	= f->counts,
 	};
 	atomic_set(&f->attempts, 0);
 	f->refused = 0;
 	f->nr_extents = 0;
+	f->nr_reserved = 0;
 	return alloc_io_pgtable_ops(f->c->fmt, &f->cfg, f);
 }
 
@@ -738,7 +791,7 @@ static void ft_close(struct ft *f)
 	struct io_pgtable_ops *ops = f->ops;
 
 	f->ops = NULL;
-	ft_forget(f, 0, BIT_ULL(f->c->ias));
+	ft_forget(f, 0, BIT_ULL(f->c->ias), 0);
 	free_io_pgtable_ops(ops);
 	rcu_barrier();
 	KUNIT_EXPECT_EQ_MSG(f->test, atomic_read(&f->live), 0, "tables leaked");
@@ -816,8 +869,10 @@ static struct ft *ft_start(struct kunit *test, const struct ft_case *c,
 static struct ft *ft_start_param(struct kunit *test)
 {
 	const struct ft_param *p = test->param_value;
+	struct ft *f = ft_start(test, p->c, p->user_flush);
 
-	return ft_start(test, p->c, p->user_flush);
+	f->counts = p->counts;
+	return f;
 }
 
 static void ft_exit(struct kunit *test)
@@ -2036,6 +2091,820 @@ static void ft_test_threads(struct kunit *test)
 	}
 }
 
+/*
+ * Page tables that count, and reserve.
+ *
+ * A list of reservations says which counts the tables have to hold.  After each
+ * step all tables are looked at, linked and parked ones.
+ */
+#ifdef CONFIG_64BIT
+
+/* What the reservations add to a table of level @shift that begins at @base. */
+static u64 ft_model_reserved(struct ft *f, unsigned int shift, u64 base, u64 size)
+{
+	unsigned int i;
+	u64 n = 0;
+
+	for (i = 0; i < f->nr_reserved; i++) {
+		struct ft_reserved *r = &f->reserved[i];
+		u64 a = max(base, r->iova), b = min(base + size, r->iova + r->size);
+
+		if (r->pgsize == BIT_ULL(shift) && a < b)
+			n += (b - a) >> shift;
+	}
+	return n;
+}
+
+/* What was found in all tables. */
+struct ft_census {
+	struct xarray *blocks;	/* where to record where they lie, or NULL */
+	unsigned int tables;	/* the root excepted */
+	unsigned int parked;
+	u64 reserved;
+};
+
+static void ft_look_at(struct ft *f, struct ft_census *census, unsigned int shift,
+		       struct iopte_page *desc, void *table, u64 base, bool linked);
+
+/* The parked set: a table's place says its lowest bits. */
+static unsigned int ft_look_at_parked(struct ft *f, struct ft_census *census,
+				      unsigned int shift, struct iopte_page *desc,
+				      unsigned int depth, unsigned int bits,
+				      void *parent, u64 base)
+{
+	struct iopte_radix *radix = io_pgtable_ops_to_pgtable(f->ops)->radix;
+	unsigned int reserved, i;
+	void *table;
+
+	if (!desc)
+		return 0;
+
+	table = iopte_address(radix->iop->pool, desc);
+	census->parked++;
+	KUNIT_EXPECT_EQ(f->test, desc->slot & ((1U << depth) - 1), bits);
+	KUNIT_EXPECT_NE(f->test, (int)IOPTE_TABLE,
+			(int)radix->ops->read(radix, shift,
+					      iopte_at(radix, parent, desc->slot)).type);
+	ft_look_at(f, census, shift - radix->stride, desc, table,
+		   base + ((u64)desc->slot << shift), false);
+	reserved = desc->reserved || desc->children;
+	for (i = 0; i < 2; i++)
+		reserved += ft_look_at_parked(f, census, shift, desc->child[i],
+					      depth + 1, bits | i << depth,
+					      parent, base);
+	return reserved;
+}
+
+static void ft_look_at(struct ft *f, struct ft_census *census, unsigned int shift,
+		       struct iopte_page *desc, void *table, u64 base, bool linked)
+{
+	struct iopte_radix *radix = io_pgtable_ops_to_pgtable(f->ops)->radix;
+	bool root = table == radix->root;
+	unsigned int i, live = 0, children = 0;
+	unsigned int n = (root ? radix->root_mask : radix->table_mask) + 1;
+
+	for (i = 0; i < n; i++) {
+		struct iopte_entry e = radix->ops->read(radix, shift,
+							iopte_at(radix, table, i));
+		struct iopte_page *child;
+
+		live += e.type != IOPTE_EMPTY;
+		if (shift == radix->last_shift || e.type != IOPTE_TABLE)
+			continue;
+		/* What leads to tables is gone when a table is parked */
+		KUNIT_EXPECT_TRUE(f->test, linked);
+		child = iopte_desc(radix, e.table);
+		ft_look_at(f, census, shift - radix->stride, child, e.table,
+			   base + ((u64)i << shift), true);
+		children += child->reserved || child->children;
+	}
+	if (shift > radix->last_shift)
+		children += ft_look_at_parked(f, census, shift, desc->parked, 0,
+					      0, table, base);
+
+	census->tables += !root;
+	census->reserved += desc->reserved;
+	if (census->blocks)
+		xa_store_irq(census->blocks,
+			     page_to_pfn(compound_head(virt_to_page(table))),
+			     xa_mk_value(1), GFP_KERNEL);
+	KUNIT_EXPECT_TRUE(f->test, desc->state & IOPTE_COUNTED);
+	if (!linked)
+		KUNIT_EXPECT_LT(f->test, atomic_read(&desc->live), 0);
+	else if (!root)
+		KUNIT_EXPECT_EQ(f->test, atomic_read(&desc->live), live);
+	KUNIT_EXPECT_EQ(f->test, desc->children, children);
+	KUNIT_EXPECT_EQ(f->test, (u64)desc->reserved,
+			ft_model_reserved(f, shift, base, (u64)n << shift));
+}
+
+/* All counts are as the entries and the list of reservations say. */
+static struct ft_census __ft_check_counts(struct ft *f, struct xarray *blocks)
+{
+	struct iopte_radix *radix = io_pgtable_ops_to_pgtable(f->ops)->radix;
+	struct ft_census census = { .blocks = blocks };
+	unsigned int i;
+	u64 reserved = 0;
+
+	ft_look_at(f, &census, radix->top_shift, radix->root_desc, radix->root, 0,
+		   true);
+	/* There is a table for each reserved entry. */
+	for (i = 0; i < f->nr_reserved; i++)
+		reserved += f->reserved[i].size >> ilog2(f->reserved[i].pgsize);
+	KUNIT_EXPECT_EQ(f->test, census.reserved, reserved);
+	KUNIT_EXPECT_FALSE(f->test, radix->pending);
+	return census;
+}
+
+static struct ft_census ft_check_counts(struct ft *f)
+{
+	return __ft_check_counts(f, NULL);
+}
+
+/* Every block in use has a table in it that is linked or parked. */
+static void ft_check_blocks(struct ft *f)
+{
+	struct xarray blocks;
+	unsigned int n = 0;
+	unsigned long pfn;
+	void *entry;
+
+	if (f->user_flush)
+		ft_user_flush(f, 0, BIT_ULL(f->c->ias));
+	rcu_barrier();
+
+	xa_init_flags(&blocks, XA_FLAGS_LOCK_IRQ);
+	__ft_check_counts(f, &blocks);
+	xa_for_each(&blocks, pfn, entry)
+		n++;
+	xa_destroy(&blocks);
+	KUNIT_EXPECT_EQ(f->test, atomic_read(&f->live), n);
+}
+
+static int ft_reserve(struct ft *f, u64 iova, u64 size, u64 pgsize)
+{
+	int ret = f->ops->reserve(f->ops, f->base | iova, size, pgsize, GFP_KERNEL);
+
+	if (!ret) {
+		KUNIT_ASSERT_LT(f->test, f->nr_reserved, FT_RESERVED);
+		f->reserved[f->nr_reserved++] =
+			(struct ft_reserved){ iova, size, pgsize };
+	}
+	return ret;
+}
+
+/* Give all or a part of reservation @i back. */
+static void ft_unreserve(struct ft *f, unsigned int i, u64 iova, u64 size)
+{
+	struct ft_reserved *r = &f->reserved[i], old = *r;
+
+	f->ops->unreserve(f->ops, f->base | iova, size, r->pgsize);
+	*r = f->reserved[--f->nr_reserved];
+	if (iova > old.iova)
+		f->reserved[f->nr_reserved++] =
+			(struct ft_reserved){ old.iova, iova - old.iova, old.pgsize };
+	if (iova + size < old.iova + old.size)
+		f->reserved[f->nr_reserved++] =
+			(struct ft_reserved){ iova + size,
+					      old.iova + old.size - iova - size,
+					      old.pgsize };
+}
+
+static struct ft *ft_start_counts(struct kunit *test)
+{
+	struct ft *f = ft_start_param(test);
+
+	if (!ft_is_lpae(f->c))
+		kunit_skip(test, "does not reserve");
+	return f;
+}
+
+/* Whether maps and unmaps of [iova, iova + size) with @pgsize must not allocate. */
+static bool ft_is_reserved(struct ft *f, u64 iova, u64 size, u64 pgsize)
+{
+	unsigned int i;
+
+	for (i = 0; i < f->nr_reserved; i++) {
+		struct ft_reserved *r = &f->reserved[i];
+
+		if (iova >= r->iova && iova + size <= r->iova + r->size &&
+		    pgsize >= r->pgsize)
+			return true;
+	}
+	return false;
+}
+
+/* From here on the allocator refuses everything; how often it is asked. */
+static void ft_refuse(struct ft *f)
+{
+	atomic_set(&f->attempts, 0);
+	f->fail_from = 1;
+}
+
+static unsigned int ft_refused(struct ft *f)
+{
+	f->fail_from = 0;
+	return atomic_read(&f->attempts);
+}
+
+static void ft_random_reserve(struct ft *f, bool outside)
+{
+	unsigned int s = ft_rnd(f, f->nr_sizes), i;
+	u64 pgsize = f->size[s], size = pgsize * (1 + ft_rnd(f, 4)), iova;
+
+	/* splitting one leaves at most one more */
+	if (f->nr_reserved > FT_RESERVED - 3 || !ft_rnd(f, 3)) {
+		if (!f->nr_reserved)
+			return;
+		i = ft_rnd(f, f->nr_reserved);
+		iova = f->reserved[i].iova;
+		size = f->reserved[i].size;
+		pgsize = f->reserved[i].pgsize;
+		if (size > pgsize && ft_rnd(f, 2)) {
+			u64 cut = pgsize * (1 + ft_rnd(f, min(size >> ilog2(pgsize), 4) - 1));
+
+			if (ft_rnd(f, 2))
+				iova += cut;
+			size -= cut;
+		}
+		/* What is mapped when the last reservation goes keeps its table */
+		if (!outside) {
+			ft_unmap_range(f, iova, size);
+			if (f->user_flush)
+				ft_user_flush(f, iova, size);
+		}
+		ft_unreserve(f, i, iova, size);
+		return;
+	}
+
+	iova = ft_random_iova(f, pgsize);
+	if (s + 1 < f->nr_sizes && ft_rnd(f, 2)) {
+		iova = round_down(iova, f->size[s + 1]);
+		size = f->size[s + 1];
+	}
+	if (iova + size <= BIT_ULL(f->c->ias))
+		KUNIT_EXPECT_EQ(f->test, ft_reserve(f, iova, size, pgsize), 0);
+}
+
+/*
+ * Map what is not mapped in a range, or unmap what is.  Where it is reserved
+ * nothing is allocated and nothing freed.
+ */
+static void ft_random_use(struct ft *f, bool outside)
+{
+	unsigned int s = ft_rnd(f, f->nr_sizes);
+	u64 pgsize = f->size[s], iova, size, covered, grain;
+	struct ft_census before, after;
+	size_t count = 1 + ft_rnd(f, 4), mapped;
+	bool reserved, look = !ft_rnd(f, 6);
+
+	iova = ft_random_iova(f, pgsize);
+	if (f->nr_reserved && (!outside || ft_rnd(f, 3))) {
+		struct ft_reserved *r = &f->reserved[ft_rnd(f, f->nr_reserved)];
+
+		iova = r->iova;
+		if (r->size > r->pgsize)
+			iova += r->pgsize * ft_rnd(f, min(r->size >> ilog2(r->pgsize), 512));
+		iova = round_down(iova, pgsize);
+	}
+	if (s + 1 < f->nr_sizes && !ft_rnd(f, 3)) {
+		iova = round_down(iova, f->size[s + 1]);
+		count = f->size[s + 1] >> ilog2(pgsize);
+	}
+	size = pgsize * count;
+	if (iova + size > BIT_ULL(f->c->ias) || size >= BIT_ULL(f->c->oas - 1))
+		return;
+	reserved = ft_is_reserved(f, iova, size, pgsize);
+	if (!reserved && !outside)
+		return;
+
+	covered = ft_covered(f, iova, size, &grain);
+	if (covered && covered != size)
+		return;
+	if (f->nr_extents > FT_EXTENTS / 2 && !covered)
+		return;
+	ft_touch_range(f, iova, size);
+
+	if (look)
+		before = ft_check_counts(f);
+	if (reserved)
+		ft_refuse(f);
+	if (covered)
+		KUNIT_EXPECT_EQ(f->test, ft_unmap(f, iova, pgsize, count), size);
+	else
+		KUNIT_EXPECT_EQ(f->test, 0,
+				ft_map(f, iova, ft_random_pa(f, pgsize, size),
+				       pgsize, count, GFP_KERNEL, &mapped));
+	if (reserved)
+		KUNIT_EXPECT_EQ(f->test, ft_refused(f), 0);
+	if (look)
+		after = ft_check_counts(f);
+	if (look && reserved)
+		KUNIT_EXPECT_EQ(f->test, after.tables, before.tables);
+	if (f->user_flush)
+		ft_user_flush(f, iova, size);
+	ft_touch_range(f, iova, size);
+	ft_check(f, iova);
+	ft_check(f, iova + size - 1);
+}
+
+/*
+ * Random reservations, nested and given back in pieces, and what is mapped
+ * inside and, with @outside, outside of them.
+ */
+static void ft_reserve_random(struct ft *f, unsigned int steps, bool outside)
+{
+	unsigned int i, j;
+
+	for (i = 0; i < steps; i++) {
+		if (!ft_rnd(f, 4)) {
+			ft_random_reserve(f, outside);
+			if (!ft_rnd(f, 4))
+				ft_check_counts(f);
+		} else {
+			ft_random_use(f, outside);
+		}
+		for (j = 0; j < 2; j++) {
+			u64 at = ft_random_iova(f, f->size[0]) +
+				 ft_rnd(f, f->size[0]);
+
+			ft_touch(f, at);
+			ft_check(f, at);
+		}
+		if (!ft_rnd(f, 50)) {
+			ft_check_extents(f);
+			ft_check_blocks(f);
+		}
+		cond_resched();
+	}
+	ft_check_extents(f);
+}
+
+static void ft_test_reserve_random(struct kunit *test)
+{
+	struct ft *f = ft_start_counts(test);
+	struct ft_census census;
+	unsigned int outside;
+
+	/* Who flushes on his own maps nothing outside. */
+	for (outside = 0; outside < 2 - f->user_flush; outside++) {
+		ft_open(f);
+		ft_reserve_random(f, ft_steps, outside);
+		ft_check_blocks(f);
+
+		/* All goes but what maps outside have left. */
+		ft_unmap_range(f, 0, BIT_ULL(f->c->ias));
+		if (f->user_flush)
+			ft_user_flush(f, 0, BIT_ULL(f->c->ias));
+		while (f->nr_reserved)
+			ft_unreserve(f, 0, f->reserved[0].iova, f->reserved[0].size);
+		census = ft_check_counts(f);
+		if (!outside)
+			KUNIT_EXPECT_EQ(test, census.tables, 0);
+		ft_check_blocks(f);
+		ft_close(f);
+	}
+
+	/* And one that goes with all that is mapped. */
+	ft_open(f);
+	ft_reserve_random(f, ft_steps / 2, !f->user_flush);
+	while (f->nr_reserved)
+		ft_unreserve(f, 0, f->reserved[0].iova, f->reserved[0].size);
+	ft_check_counts(f);
+	ft_close(f);
+}
+
+/* Without a reservation a page table that counts does what any other does. */
+static void ft_test_counts_random(struct kunit *test)
+{
+	struct ft *f = ft_start_counts(test);
+
+	ft_open(f);
+	ft_random(f, ft_steps);
+	ft_check_counts(f);
+	ft_check_count(f);
+	ft_close(f);
+}
+
+/* A reserve that finds no memory, at each allocation in turn, changes nothing. */
+static void ft_fail_reserve(struct ft *f, u64 iova, u64 size, u64 pgsize)
+{
+	struct ft_census before, after;
+	unsigned int n, needed;
+	size_t mapped;
+	int blocks;
+
+	for (n = 1;; n++) {
+		ft_open(f);
+		/* something is there, below the first of the tables */
+		KUNIT_ASSERT_EQ(f->test, 0,
+				ft_map(f, iova, ft_random_pa(f, f->size[0], f->size[0]),
+				       f->size[0], 1, GFP_KERNEL, &mapped));
+		before = ft_check_counts(f);
+		blocks = atomic_read(&f->live);
+		atomic_set(&f->attempts, 0);
+		f->fail_from = n;
+		if (!ft_reserve(f, iova, size, pgsize))
+			break;
+		f->fail_from = 0;
+		after = ft_check_counts(f);
+		KUNIT_EXPECT_EQ(f->test, after.tables, before.tables);
+		KUNIT_EXPECT_EQ(f->test, atomic_read(&f->live), blocks);
+		ft_check_extents(f);
+		ft_close(f);
+	}
+	f->fail_from = 0;
+	needed = atomic_read(&f->attempts);
+	after = ft_check_counts(f);
+	/* What was missing and nothing else. */
+	if (ft_table_is_block(f))
+		KUNIT_EXPECT_EQ(f->test, after.tables - before.tables, needed);
+	KUNIT_EXPECT_EQ(f->test, n, needed + 1);
+	ft_unreserve(f, 0, iova, size);
+	ft_check_counts(f);
+	ft_unmap_range(f, iova, size);
+	ft_close(f);
+}
+
+static void ft_test_fail_reserve(struct kunit *test)
+{
+	struct ft *f = ft_start_counts(test);
+	u64 iova = BIT_ULL(f->c->ias - 1);
+
+	ft_fail_reserve(f, iova - f->size[1], 3 * f->size[1], f->size[0]);
+	ft_fail_reserve(f, iova - f->size[1], 3 * f->size[1], f->size[1]);
+	if (f->nr_sizes > 2)
+		ft_fail_reserve(f, iova, f->size[2], f->size[1]);
+}
+
+/* Blocks over reserved tables, and back: what the page table is reserved for. */
+static void ft_test_park(struct kunit *test)
+{
+	struct ft *f = ft_start_counts(test);
+	u64 page = f->size[0], block, iova = BIT_ULL(f->c->ias - 1);
+	struct ft_census want, census;
+	unsigned int s, round;
+	size_t mapped;
+
+	ft_open(f);
+	block = f->size[f->nr_sizes > 2 ? 2 : 1];
+	if (block > SZ_1G)
+		block = f->size[1];
+	/* over a live block */
+	KUNIT_ASSERT_EQ(test, 0, ft_map(f, iova, ft_random_pa(f, block, block),
+					block, 1, GFP_KERNEL, &mapped));
+	KUNIT_ASSERT_EQ(test, 0, ft_reserve(f, iova, block, page));
+	want = ft_check_counts(f);
+	KUNIT_EXPECT_GT(test, want.parked, 0);
+	ft_refuse(f);
+
+	for (round = 0; round < 2; round++) {
+		/* split by pages and by blocks */
+		KUNIT_EXPECT_EQ(test, ft_unmap(f, iova + page, page, 2), 2 * page);
+		KUNIT_EXPECT_EQ(test, ft_unmap(f, iova + block - page, page, 1), page);
+		ft_check(f, iova);
+		ft_check(f, iova + 3 * page);
+		ft_check(f, iova + block / 2);
+		census = ft_check_counts(f);
+		KUNIT_EXPECT_EQ(test, census.tables, want.tables);
+
+		/* one unmap of it all */
+		ft_unmap_range(f, iova, block);
+		ft_user_flush(f, iova, block);
+		KUNIT_ASSERT_EQ(test, 0,
+				ft_map(f, iova + block / 2,
+				       ft_random_pa(f, page, page), page, 1,
+				       GFP_KERNEL, &mapped));
+		ft_user_flush(f, iova, block);
+		ft_touch_range(f, iova, block);
+		KUNIT_EXPECT_EQ(test, f->ops->unmap_pages(f->ops, f->base | iova, block,
+							  1, NULL), block);
+		ft_user_flush(f, iova, block);
+		ft_cut(f, iova, block);
+		census = ft_check_counts(f);
+		KUNIT_EXPECT_EQ(test, census.tables, want.tables);
+
+		/* each size, each over what the one before has left */
+		for (s = 0; s < f->nr_sizes && f->size[s] <= block; s++) {
+			KUNIT_ASSERT_EQ(test, 0,
+					ft_map(f, iova, ft_random_pa(f, f->size[s], f->size[s]),
+					       f->size[s], 1, GFP_KERNEL, &mapped));
+			ft_user_flush(f, iova, block);
+			ft_touch_range(f, iova, block);
+			ft_check_extents(f);
+			if (f->size[s] == block)
+				break;
+			KUNIT_EXPECT_EQ(test, ft_unmap(f, iova, f->size[s], 1),
+					f->size[s]);
+			ft_user_flush(f, iova, block);
+		}
+		census = ft_check_counts(f);
+		KUNIT_EXPECT_EQ(test, census.tables, want.tables);
+	}
+	KUNIT_EXPECT_EQ(test, ft_refused(f), 0);
+
+	/* The block stays when the reservation goes, and its tables do not. */
+	ft_unreserve(f, 0, iova, block);
+	census = ft_check_counts(f);
+	KUNIT_EXPECT_EQ(test, census.parked, 0);
+	ft_check(f, iova);
+	ft_check(f, iova + block - 1);
+	ft_check_count(f);
+	ft_close(f);
+}
+
+/*
+ * What is unmapped beside a reservation is parked, and goes with the parent's last
+ * reservation, wherever that is.
+ */
+static void ft_test_park_beside(struct kunit *test)
+{
+	struct ft *f = ft_start_counts(test);
+	u64 page = f->size[0], block = f->size[1], iova = 0;
+	struct ft_census before, census;
+	unsigned int i;
+	size_t mapped;
+
+	ft_open(f);
+	KUNIT_ASSERT_EQ(test, ft_reserve(f, iova, page, page), 0);
+	before = ft_check_counts(f);
+	for (i = 1; i < 6; i++) {
+		KUNIT_ASSERT_EQ(test, 0,
+				ft_map(f, iova + i * block, ft_random_pa(f, page, page),
+				       page, 1, GFP_KERNEL, &mapped));
+		ft_touch(f, iova + i * block);
+		KUNIT_EXPECT_EQ(test, block,
+				f->ops->unmap_pages(f->ops, f->base | (iova + i * block),
+						    block, 1, NULL));
+		ft_user_flush(f, iova + i * block, block);
+		ft_cut(f, iova + i * block, block);
+		census = ft_check_counts(f);
+		KUNIT_EXPECT_EQ(test, census.parked, i);
+		KUNIT_EXPECT_EQ(test, census.tables, before.tables + i);
+	}
+
+	/* In the range of an unreserve they go as well, when others stay. */
+	KUNIT_ASSERT_EQ(test, ft_reserve(f, iova + 2 * block, page, page), 0);
+	ft_unreserve(f, 1, iova + 2 * block, page);
+	census = ft_check_counts(f);
+	KUNIT_EXPECT_EQ(test, census.parked, 4);
+
+	ft_unreserve(f, 0, iova, page);
+	census = ft_check_counts(f);
+	KUNIT_EXPECT_EQ(test, census.tables, 0);
+	ft_check_blocks(f);
+	ft_close(f);
+}
+
+/* Ranges and page sizes that cannot be reserved, each with nothing changed. */
+static void ft_test_reserve_wrong(struct kunit *test)
+{
+	struct ft *f = ft_start_counts(test);
+	u64 page = f->size[0], end = BIT_ULL(f->c->ias), wrong;
+	struct io_pgtable_ops *ops;
+	struct ft_census census;
+	size_t mapped;
+
+	ft_open(f);
+	ops = f->ops;
+	KUNIT_EXPECT_EQ(test, ft_reserve(f, 0, 0, page), -EINVAL);
+	KUNIT_EXPECT_EQ(test, ft_reserve(f, 0, page, 0), -EINVAL);
+	KUNIT_EXPECT_EQ(test, ft_reserve(f, 0, page, page / 2), -EINVAL);
+	KUNIT_EXPECT_EQ(test, ft_reserve(f, 0, f->size[1], page * 2), -EINVAL);
+	KUNIT_EXPECT_EQ(test, ft_reserve(f, 0, f->size[1], page | f->size[1]), -EINVAL);
+	KUNIT_EXPECT_EQ(test, ft_reserve(f, page / 2, page, page), -EINVAL);
+	KUNIT_EXPECT_EQ(test, ft_reserve(f, 0, page / 2, page), -EINVAL);
+	KUNIT_EXPECT_EQ(test, ft_reserve(f, page, f->size[1], f->size[1]), -EINVAL);
+	KUNIT_EXPECT_EQ(test, ft_reserve(f, 0, f->size[1] + page, f->size[1]), -EINVAL);
+	KUNIT_EXPECT_EQ(test, -ERANGE, ft_reserve(f, end - page, 2 * page, page));
+	/* the other half, of which a part translates nothing */
+	wrong = f->base ? end - page : -page;
+	KUNIT_EXPECT_EQ(test, -ERANGE,
+			ops->reserve(ops, wrong, page, page, GFP_KERNEL));
+	if (!f->base)
+		KUNIT_EXPECT_EQ(test, -ERANGE,
+				ops->reserve(ops, end, page, page, GFP_KERNEL));
+	census = ft_check_counts(f);
+	KUNIT_EXPECT_EQ(test, census.tables, 0);
+
+	/* The last page, whose end is 0 with TTBR1 and 64 bits. */
+	KUNIT_EXPECT_EQ(test, ft_reserve(f, end - page, page, page), 0);
+	census = ft_check_counts(f);
+	KUNIT_EXPECT_EQ(test, census.tables, f->levels - 1);
+
+	expect_splat_begin("iopte: unreserve of what is not reserved");
+	ops->unreserve(ops, f->base | (end - 2 * page), 2 * page, page);
+	expect_splat_end();
+	census = ft_check_counts(f);
+	KUNIT_EXPECT_EQ(test, census.tables, f->levels - 1);
+	expect_splat_begin("iopte: unreserve of what is not reserved");
+	ops->unreserve(ops, f->base, page, page);
+	expect_splat_end();
+	expect_splat_begin("iopte: unreserve of what is not reserved");
+	ops->unreserve(ops, f->base | (end - f->size[1]), f->size[1], f->size[1]);
+	expect_splat_end();
+	ft_unreserve(f, 0, end - page, page);
+	census = ft_check_counts(f);
+	KUNIT_EXPECT_EQ(test, census.tables, 0);
+	expect_splat_begin("iopte: unreserve of what is not reserved");
+	ops->unreserve(ops, f->base | (end - page), page, page);
+	expect_splat_end();
+	ft_check_counts(f);
+
+	/* Gone while reserved: one warning, and nothing stays. */
+	KUNIT_EXPECT_EQ(test, ft_reserve(f, 0, f->size[1], page), 0);
+	expect_splat_begin("iopte: a page table goes that is reserved");
+	ft_close(f);
+	expect_splat_end();
+
+	/* One that does not count yet. */
+	f->counts = false;
+	ft_open(f);
+	KUNIT_EXPECT_EQ(test, ft_reserve(f, 0, page, page), -EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, f->ops->enable_reserve(f->ops), 0);
+	KUNIT_EXPECT_EQ(test, f->ops->enable_reserve(f->ops), 0);
+	KUNIT_EXPECT_EQ(test, ft_reserve(f, 0, page, page), 0);
+	ft_unreserve(f, 0, 0, page);
+	ft_close(f);
+
+	ft_open(f);
+	KUNIT_ASSERT_EQ(test, 0, ft_map(f, 0, ft_random_pa(f, page, page), page, 1,
+					GFP_KERNEL, &mapped));
+	KUNIT_EXPECT_EQ(test, f->ops->enable_reserve(f->ops), -EBUSY);
+	KUNIT_EXPECT_EQ(test, ft_reserve(f, 0, page, page), -EOPNOTSUPP);
+	ft_close(f);
+	f->counts = true;
+}
+
+/* A count that would overflow is refused. */
+static void ft_test_reserve_overflow(struct kunit *test)
+{
+	struct ft *f = ft_start_counts(test);
+	u64 page = f->size[0], block = f->size[1];
+	struct ft_census before, after;
+	struct iopte_radix *radix;
+	struct iopte_page *desc;
+	struct iopte_entry e;
+	unsigned int shift;
+	void *table;
+	u32 reserved;
+
+	ft_open(f);
+	radix = io_pgtable_ops_to_pgtable(f->ops)->radix;
+	KUNIT_ASSERT_EQ(test, ft_reserve(f, block, block, page), 0);
+	before = ft_check_counts(f);
+
+	table = radix->root;
+	for (shift = radix->top_shift; shift > radix->last_shift; shift -= radix->stride) {
+		e = radix->ops->read(radix, shift,
+				     iopte_at(radix, table, iopte_slot(radix, shift, block)));
+		KUNIT_ASSERT_EQ(test, (int)e.type, (int)IOPTE_TABLE);
+		table = e.table;
+	}
+	desc = iopte_desc(radix, table);
+	reserved = desc->reserved;
+	desc->reserved = U32_MAX - 1;
+	/* the last of three tables overflows */
+	KUNIT_EXPECT_EQ(test, ft_reserve(f, block - page, 3 * page, page), -EOVERFLOW);
+	KUNIT_EXPECT_EQ(test, ft_reserve(f, block, page, page), 0);
+	ft_unreserve(f, 1, block, page);
+	desc->reserved = reserved;
+	after = ft_check_counts(f);
+	KUNIT_EXPECT_EQ(test, after.tables, before.tables);
+	ft_unreserve(f, 0, block, block);
+	after = ft_check_counts(f);
+	KUNIT_EXPECT_EQ(test, after.tables, 0);
+	ft_close(f);
+}
+
+/*
+ * Between the sweep's unlink and its flush somebody fills the slot: when map()
+ * returns the walker finds the new mapping, past any cache.
+ */
+static void ft_hook_fill(struct ft *f)
+{
+	struct ft_entry e;
+	unsigned long flags;
+	size_t mapped;
+
+	KUNIT_EXPECT_EQ(f->test, 0,
+			ft_map(f, f->hook_iova, f->hook_pa, f->hook_len, 1,
+			       GFP_ATOMIC, &mapped));
+	spin_lock_irqsave(&f->lock, flags);
+	e = __ft_walk(f, f->hook_iova, true);
+	spin_unlock_irqrestore(&f->lock, flags);
+	KUNIT_EXPECT_EQ_MSG(f->test, (int)e.type, (int)FT_LEAF,
+			    "a walk cache leads past a new mapping");
+	if (e.type == FT_LEAF)
+		KUNIT_EXPECT_EQ(f->test, e.pa, f->hook_pa);
+}
+
+static void ft_test_sweep_pending(struct kunit *test)
+{
+	struct ft *f = ft_start_counts(test);
+	u64 page = f->size[0], iova = BIT_ULL(f->c->ias - 1), other;
+	unsigned int s, keep;
+	size_t mapped;
+
+	if (f->user_flush)
+		kunit_skip(test, "maps only where no sweep is pending");
+
+	for (s = 0; s < f->nr_sizes; s++) {
+		for (keep = 0; keep < 2; keep++) {
+			if (f->size[s] > SZ_1G)
+				continue;
+			ft_open(f);
+			/* a neighbour keeps the tables above */
+			other = iova - 2 * f->size[max(s, 1)];
+			if (keep)
+				KUNIT_ASSERT_EQ(test, 0,
+						ft_map(f, other,
+						       ft_random_pa(f, f->size[s], f->size[s]),
+						       f->size[s], 1, GFP_KERNEL, &mapped));
+			KUNIT_ASSERT_EQ(test, ft_reserve(f, iova, page, page), 0);
+			ft_touch_range(f, iova, page);
+			f->hook_iova = iova;
+			f->hook_len = f->size[s];
+			f->hook_pa = ft_random_pa(f, f->size[s], f->size[s]);
+			f->flush_hook = ft_hook_fill;
+			ft_unreserve(f, 0, iova, page);
+			if (f->levels > 1 && f->size[0] >= PAGE_SIZE)
+				KUNIT_EXPECT_NULL(test, f->flush_hook);
+			f->flush_hook = NULL;
+			ft_check_extents(f);
+			ft_check_counts(f);
+			ft_check_count(f);
+			ft_close(f);
+		}
+	}
+}
+
+/* Tables of a sweep whose flush fails wait for another one. */
+static void ft_test_sweep_flush_fails(struct kunit *test)
+{
+	struct ft *f = ft_start_counts(test);
+	u64 page = f->size[0], iova = BIT_ULL(f->c->ias - 1);
+	int roots, blocks;
+
+	if (!f->user_flush)
+		kunit_skip(test, "io-pgtable flushes");
+
+	ft_open(f);
+	roots = atomic_read(&f->live);
+	KUNIT_ASSERT_EQ(test, ft_reserve(f, iova, 2 * f->size[1], page), 0);
+	blocks = atomic_read(&f->live);
+	KUNIT_EXPECT_GT(test, blocks, roots - !ft_table_is_block(f));
+	f->flush_fails = true;
+	ft_touch_range(f, iova, 2 * f->size[1]);
+	ft_unreserve(f, 0, iova, 2 * f->size[1]);
+	f->flush_fails = false;
+	rcu_barrier();
+	KUNIT_EXPECT_EQ(test, atomic_read(&f->live), blocks);
+	ft_user_flush(f, 0, BIT_ULL(f->c->ias));
+	rcu_barrier();
+	KUNIT_EXPECT_EQ(test, atomic_read(&f->live), roots);
+	ft_close(f);
+}
+
+/* With the flush of unreserve missing the walker walks a freed table. */
+static void ft_test_sweep_wrong_flush(struct kunit *test)
+{
+	static const enum ft_flush wrong[] = {
+		FT_FLUSH_NOTHING, FT_FLUSH_ELSEWHERE, FT_FLUSH_RIGHT,
+	};
+	struct ft *f = ft_start_counts(test);
+	u64 page = f->size[0], iova = BIT_ULL(f->c->ias - 1);
+	unsigned int i, stale;
+	size_t mapped;
+
+	if (!ft_table_is_block(f))
+		kunit_skip(test, "tables share blocks");
+
+	for (i = 0; i < ARRAY_SIZE(wrong); i++) {
+		ft_open(f);
+		KUNIT_ASSERT_EQ(test, ft_reserve(f, iova, page, page), 0);
+		KUNIT_ASSERT_EQ(test, 0, ft_map(f, iova, ft_random_pa(f, page, page),
+						page, 1, GFP_KERNEL, &mapped));
+		ft_touch_range(f, iova, page);
+		KUNIT_EXPECT_EQ(test, ft_unmap(f, iova, page, 1), page);
+		f->stale = 0;
+		f->flush = wrong[i];
+		ft_unreserve(f, 0, iova, page);
+		rcu_barrier();
+		stale = f->stale;
+		ft_close(f);
+		f->flush = FT_FLUSH_RIGHT;
+		f->stale = 0;
+		f->lost = 0;
+		if (wrong[i] == FT_FLUSH_RIGHT)
+			KUNIT_EXPECT_EQ(test, stale, 0);
+		else
+			KUNIT_EXPECT_GT(test, stale, 0);
+	}
+}
+
+#endif /* CONFIG_64BIT */
+
 static void ft_desc(struct ft_param *p, char *desc)
 {
 	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "%s%s", p->c->name,
@@ -2043,6 +2912,7 @@ static void ft_desc(struct ft_param *p, char *desc)
 }
 
 KUNIT_ARRAY_PARAM(ft, ft_params, ft_desc);
+KUNIT_ARRAY_PARAM(ft_count, ft_count_params, ft_desc);
 
 static struct kunit_case ft_test_cases[] = {
 	KUNIT_CASE_PARAM(ft_test_random, ft_gen_params),
@@ -2060,6 +2930,18 @@ static struct kunit_case ft_test_cases[] = {
 #ifdef CONFIG_IOMMU_API
 	KUNIT_CASE_PARAM(ft_test_dirty, ft_dirty_gen_params),
 #endif
+#ifdef CONFIG_64BIT
+	KUNIT_CASE_PARAM(ft_test_counts_random, ft_count_gen_params),
+	KUNIT_CASE_PARAM(ft_test_reserve_random, ft_count_gen_params),
+	KUNIT_CASE_PARAM(ft_test_fail_reserve, ft_count_gen_params),
+	KUNIT_CASE_PARAM(ft_test_park, ft_count_gen_params),
+	KUNIT_CASE_PARAM(ft_test_park_beside, ft_count_gen_params),
+	KUNIT_CASE_PARAM(ft_test_reserve_wrong, ft_count_gen_params),
+	KUNIT_CASE_PARAM(ft_test_reserve_overflow, ft_count_gen_params),
+	KUNIT_CASE_PARAM(ft_test_sweep_pending, ft_count_gen_params),
+	KUNIT_CASE_PARAM(ft_test_sweep_flush_fails, ft_count_gen_params),
+	KUNIT_CASE_PARAM(ft_test_sweep_wrong_flush, ft_count_gen_params),
+#endif
 	{}
 };
 
@@ -2067,8 +2949,10 @@ static int ft_suite_init(struct kunit_suite *suite)
 {
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(ft_params); i++)
+	for (i = 0; i < ARRAY_SIZE(ft_params); i++) {
 		ft_params[i] = (struct ft_param){ &ft_cases[i / 2], i & 1 };
+		ft_count_params[i] = (struct ft_param){ &ft_cases[i / 2], i & 1, true };
+	}
 	kunit_info(suite, "steps: %u\n", ft_steps);
 	return 0;
 }

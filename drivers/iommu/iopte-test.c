@@ -706,8 +706,10 @@ static void test_layout(struct kunit *test)
 	EXPECT_SAME(&desc->llnode, &page->compound_head);
 	EXPECT_SAME(&desc->node, &page->lru);
 	EXPECT_SAME(&desc->pool, &page->mapping);
+	EXPECT_SAME(&desc->child, &page->compound_head);
+	EXPECT_SAME(&desc->parked, &page->mapping);
 	EXPECT_SAME(&desc->used, &page->index);
-	EXPECT_SAME(&desc->rest, &page->private);
+	EXPECT_SAME(&desc->rest, &page->index);
 	EXPECT_SAME(&desc->tables, &page->private);
 	EXPECT_SAME(&desc->__page_type, &page->page_type);
 	EXPECT_SAME(&desc->__page_refcount, &page->_refcount);

@@ -185,20 +185,6 @@ static void iopte_pool_put(struct iopte_pool *pool)
 	kfree(pool);
 }
 
-static struct iopte_page *iopte_block(const void *table)
-{
-	return page_iopte_page(virt_to_page(table));
-}
-
-static struct iopte_page *iopte_of(struct iopte_pool *pool, const void *table)
-{
-	struct iopte_page *block = iopte_block(table);
-
-	if (!pool->split)
-		return block;
-	return &block->tables[offset_in_page(table) >> pool->table_shift];
-}
-
 /* Give blocks that no walker can reach back to their allocator. */
 static void iopte_free_blocks(struct iopte_allocator *allocator,
 			      struct page **pages, unsigned int n,
@@ -388,7 +374,7 @@ static long iopte_free_tables(struct iopte_pool *pool, struct iopte_page *desc)
 		next = desc->next;
 		freed++;
 		if (pool->split) {
-			if (desc->used)		/* a root */
+			if (desc->state & IOPTE_ROOT)
 				order = folio_order(iopte_page_folio(desc));
 			else
 				desc = iopte_free_split(pool, desc);
@@ -582,6 +568,20 @@ void iopte_retire(struct iopte_pool *pool, struct iopte_list *list,
 	iopte_add_unflushed(pool, list);
 }
 
+/**
+ * iopte_retire_flushed - free tables that no hardware walks any more
+ * @pool: the pool.
+ * @list: the tables, each of which iopte_list_add() put there after the entry
+ *        was cleared, and after that the walk cache was invalidated for all that
+ *        the entries translated.  Empty on return.
+ *
+ * Context: Any context but NMI.
+ */
+void iopte_retire_flushed(struct iopte_pool *pool, struct iopte_list *list)
+{
+	iopte_free_rcu(pool, list);
+}
+
 /* Whether the entry that led to a table translated only [first, last]. */
 static bool iopte_range_inside(const struct iopte_page *desc, u64 first, u64 last)
 {
@@ -745,20 +745,6 @@ void iopte_free(struct iopte_pool *pool, void *table)
 
 	iopte_list_add(pool, &list, table);
 	iopte_free_list(pool, &list);
-}
-
-static void *iopte_address(struct iopte_pool *pool, struct iopte_page *desc)
-{
-	return pool->split ? desc->table : folio_address(iopte_page_folio(desc));
-}
-
-static struct iopte_page *iopte_stock_pop(struct io_pgtable_stock *stock)
-{
-	struct iopte_page *desc = stock->tables;
-
-	if (desc)
-		stock->tables = desc->next;
-	return desc;
 }
 
 /* Allocate a table, whether or not a stock is in use. */
@@ -948,7 +934,7 @@ void *iopte_alloc_root(struct iopte_pool *pool, size_t size, gfp_t gfp)
 	if (!block)
 		return NULL;
 
-	block->used = 1;
+	block->state = IOPTE_ROOT;
 	root = folio_address(iopte_page_folio(block));
 	iopte_count(allocated, 1);
 	if (pool->dev && !iopte_dma_map(pool, root, size)) {

@@ -56,6 +56,7 @@
 #ifndef __IOPTE_H
 #define __IOPTE_H
 
+#include <linux/io-pgtable.h>
 #include <linux/iopte-alloc.h>
 #include <linux/llist.h>
 #include <linux/mm.h>
@@ -63,8 +64,6 @@
 #include <linux/spinlock.h>
 
 struct device;
-struct io_pgtable_cfg;
-struct io_pgtable_stock;
 struct iopte_pool;
 
 /**
@@ -80,16 +79,25 @@ struct iopte_pool;
  * @llnode: after it, in the first table of a list that waits for the work item
  *          of an allocator whose free sleeps.
  * @node: a split page's place on its pool's list of those with a free table.
+ * @child: while the table is parked: its place in its parent's parked set.
+ *         Tables are aligned: never a tail page's word either.
  * @pool: the pool, from allocation until iopte_list_add(), of a split page
  *        until it is freed, and in the first table of a list from
  *        call_rcu() on.  NULL otherwise, which is how a table that is freed
  *        twice is found.  Shares the word of page->mapping: an aligned
  *        pointer, and NULL when the allocator gets the page back.
- * @used: of a split page: a bit for each table that is in use.  Of a root that
- *        is a block of its own: 1.  0 in the descriptor of a split page's
- *        table.
+ * @parked: the tables parked in this one, while IOPTE_COUNTED is set.
+ * @used: of a split page: a bit for each table that is in use.
  * @rest: during the grace period, in the first table of a list: the others.
+ * @reserved: how many entries reservations cover here, in all.
+ * @children: how many of the child tables have a reservation, their own or
+ *            a child's.
  * @tables: of a split page: the array of its tables' descriptors.
+ * @slot: while the table is parked: its slot in its parent.
+ * @state: IOPTE_ROOT and IOPTE_COUNTED.
+ * @live: how many entries are not empty, or about to be written.  Negative: see
+ *        IOPTE_MARKED.  A late mapper may still try it during the grace
+ *        period, so it shares no word with what RCU needs.
  *
  * Overlays struct page as struct slab does.  What is not described here is the
  * mm's and is not touched.  A block above order 0 is a compound page; its
@@ -108,12 +116,31 @@ struct iopte_page {
 		struct rcu_head rcu_head;
 		struct llist_node llnode;
 		struct list_head node;
+		struct iopte_page *child[2];
 	};
-	struct iopte_pool *pool;
-	unsigned long used;
 	union {
+		struct iopte_pool *pool;
+		struct iopte_page *parked;
+	};
+	union {
+		unsigned long used;
 		struct iopte_page *rest;
+#ifdef CONFIG_64BIT
+		struct {
+			u32 reserved;
+			u32 children;
+		};
+#endif
+	};
+	union {
 		struct iopte_page *tables;
+		struct {
+			u16 slot;
+			u16 state;
+#ifdef CONFIG_64BIT
+			atomic_t live;
+#endif
+		};
 	};
 	/* private: the mm's */
 	unsigned int __page_type;
@@ -132,7 +159,7 @@ IOPTE_MATCH(compound_head, llnode);
 IOPTE_MATCH(lru, node);
 IOPTE_MATCH(mapping, pool);
 IOPTE_MATCH(index, used);
-IOPTE_MATCH(private, rest);
+IOPTE_MATCH(private, tables);
 IOPTE_MATCH(page_type, __page_type);
 IOPTE_MATCH(_refcount, __page_refcount);
 #ifdef CONFIG_MEMCG
@@ -140,6 +167,11 @@ IOPTE_MATCH(memcg_data, __memcg_data);
 #endif
 #undef IOPTE_MATCH
 static_assert(sizeof(struct iopte_page) <= sizeof(struct page));
+
+/* iopte_page::state: the root of a page table, in a block of its own */
+#define IOPTE_ROOT		BIT(0)
+/* iopte_page::state: in a tree that counts, linked or parked */
+#define IOPTE_COUNTED		BIT(1)
 
 /* The folio of a block, which @block describes. */
 static inline struct folio *iopte_page_folio(struct iopte_page *block)
@@ -209,6 +241,38 @@ void iopte_list_add(struct iopte_pool *pool, struct iopte_list *list,
 		    void *table);
 void iopte_retire(struct iopte_pool *pool, struct iopte_list *list,
 		  unsigned long iova, size_t span);
+void iopte_retire_flushed(struct iopte_pool *pool, struct iopte_list *list);
 void iopte_free_list(struct iopte_pool *pool, struct iopte_list *list);
+
+/* The block that holds @table, or is it. */
+static inline struct iopte_page *iopte_block(const void *table)
+{
+	return page_iopte_page(virt_to_page(table));
+}
+
+/* The descriptor of @table, which is no root. */
+static inline struct iopte_page *iopte_of(struct iopte_pool *pool,
+					  const void *table)
+{
+	struct iopte_page *block = iopte_block(table);
+
+	if (!pool->split)
+		return block;
+	return &block->tables[offset_in_page(table) >> pool->table_shift];
+}
+
+static inline void *iopte_address(struct iopte_pool *pool, struct iopte_page *desc)
+{
+	return pool->split ? desc->table : folio_address(iopte_page_folio(desc));
+}
+
+static inline struct iopte_page *iopte_stock_pop(struct io_pgtable_stock *stock)
+{
+	struct iopte_page *desc = stock->tables;
+
+	if (desc)
+		stock->tables = desc->next;
+	return desc;
+}
 
 #endif /* __IOPTE_H */
