@@ -34,6 +34,7 @@ check=(
 	"build-arm32        build arm32 drivers/iommu/ drivers/gpu/drm/panthor/ drivers/gpu/drm/panfrost/"
 	"${boot[@]}"
 	"selftests          $S/check-selftests.sh"
+	"boot-dma           $S/check-dma.sh"
 )
 full=(
 	"${check[@]}"
