@@ -199,8 +199,8 @@ static __always_inline void iopte_live_sub(struct iopte_radix *radix,
 	atomic_fetch_sub_release(num, &iopte_live_desc(radix, table)->live);
 }
 
-int iopte_radix_bring(struct iopte_radix *radix, unsigned int shift, u64 iova,
-		      gfp_t gfp);
+int iopte_radix_bring(struct iopte_radix *radix, unsigned int shift, void *table,
+		      unsigned int leaf_shift, u64 iova, gfp_t gfp);
 int iopte_radix_split(struct iopte_radix *radix, unsigned int shift, u64 iova);
 void iopte_radix_settle(struct iopte_radix *radix, u64 iova);
 bool iopte_radix_park(struct iopte_radix *radix, unsigned int shift, void *table,
@@ -236,6 +236,7 @@ static inline void iopte_live_sub(struct iopte_radix *radix, const void *table,
 }
 
 static inline int iopte_radix_bring(struct iopte_radix *radix, unsigned int shift,
+				    void *table, unsigned int leaf_shift,
 				    u64 iova, gfp_t gfp)
 {
 	return -EOPNOTSUPP;

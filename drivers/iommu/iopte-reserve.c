@@ -570,20 +570,42 @@ static int iopte_make_way(struct iopte_radix *radix, unsigned int shift, u64 iov
 }
 
 /**
- * iopte_radix_bring - bring the tables that a map needs
+ * iopte_radix_bring - bring a table that a map needs
  * @radix: the tree.
- * @shift: level of the entries that are going to be written.
+ * @shift: level of @table, in which the map has found an empty slot.
+ * @table: the table.
+ * @leaf_shift: level of the entries that are going to be written.
  * @iova: an address that they translate.
  * @gfp: how to allocate what is not parked there.
  *
- * Context: As @gfp allows, outside of the caller's read section.
+ * Context: As @gfp allows, inside an RCU read section, which is left and entered
+ * again where that may sleep.
  * Return: 0: walk again from the root; or -ENOMEM, with tables brought, maybe, and
  * nothing mapped.
  */
-int iopte_radix_bring(struct iopte_radix *radix, unsigned int shift, u64 iova,
-		      gfp_t gfp)
+int iopte_radix_bring(struct iopte_radix *radix, unsigned int shift, void *table,
+		      unsigned int leaf_shift, u64 iova, gfp_t gfp)
 {
-	return iopte_make_way(radix, shift, iova, false, gfp);
+	struct iopte_pool *pool = radix->iop->pool;
+	void *fresh = NULL;
+	int ret;
+
+	ret = iopte_bring(radix, shift, table, iova, &fresh);
+	if (ret == -ENOMEM && !gfpflags_allow_blocking(gfp)) {
+		fresh = iopte_alloc(pool, gfp);
+		if (!fresh)
+			return -ENOMEM;
+		ret = iopte_bring(radix, shift, table, iova, &fresh);
+		if (unlikely(fresh))
+			iopte_free(pool, fresh);
+	}
+	if (!ret)
+		return 0;
+
+	rcu_read_unlock();
+	ret = iopte_make_way(radix, leaf_shift, iova, false, gfp);
+	rcu_read_lock();
+	return ret;
 }
 
 /**
