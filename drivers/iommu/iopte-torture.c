@@ -502,8 +502,9 @@ static u64 tr_walk(struct tr *tr, u64 iova, bool cache)
 }
 
 /*
- * Forget the tables that translate addresses at a distance of @granule from
- * @iova, and nothing outside of the range.
+ * Forget tables: as an SMMU those that an address in the range, in steps of
+ * @granule, is translated by; as a GPU, which locks a region and has no @granule,
+ * those that translate nothing outside of the range.
  */
 static void tr_forget(struct tr *tr, u64 iova, u64 size, u64 granule)
 {
@@ -516,12 +517,13 @@ static void tr_forget(struct tr *tr, u64 iova, u64 size, u64 granule)
 
 		for (i = 0; i < TR_CACHE; i++) {
 			struct tr_cached *c = &tr->cache[l][i];
-			u64 start = c->prefix * span, first;
+			u64 start = c->prefix * span, at = iova;
 
-			if (!c->table || start < iova || start + span > iova + size)
-				continue;
-			first = iova + ALIGN(start - iova, granule);
-			if (first < start + span)
+			if (granule && start > iova)
+				at += ALIGN(start - iova, granule);
+			if (granule ? at >= start && at < start + span &&
+				      at < iova + size :
+				      start >= iova && start + span <= iova + size)
 				c->table = 0;
 		}
 	}
@@ -533,7 +535,7 @@ static void tr_flush_all(void *cookie)
 	struct tr *tr = cookie;
 
 	tr_dawdle(tr);
-	tr_forget(tr, 0, BIT_ULL(tr->c->ias), BIT_ULL(tr->page));
+	tr_forget(tr, 0, BIT_ULL(tr->c->ias), 0);
 }
 
 static void tr_flush_walk(unsigned long iova, size_t size, size_t granule,
@@ -549,7 +551,7 @@ static int tr_flush_sweep(unsigned long iova, size_t size, void *cookie)
 
 	might_sleep();
 	tr_dawdle(tr);
-	tr_forget(tr, iova, size, BIT_ULL(tr->page));
+	tr_forget(tr, iova, size, 0);
 	return 0;
 }
 
@@ -571,7 +573,7 @@ static void tr_user_flush(struct tr *tr, u64 iova, u64 size)
 		return;
 	ticket = io_pgtable_flush_begin(tr->ops, iova, size);
 	tr_dawdle(tr);
-	tr_forget(tr, iova, size, BIT_ULL(tr->page));
+	tr_forget(tr, iova, size, 0);
 	io_pgtable_flush_end(tr->ops, &ticket, true);
 }
 
