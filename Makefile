@@ -72,6 +72,9 @@ check-series: ready ## git am on the pristine source; patches, tree and copies a
 check-static: ready ## checkpatch, sparse, W=1, kernel-doc, coccinelle: nothing new
 	@$(S)/check-static.sh
 
+check-models: ## spin: every order of the page tables' races, and seeded mistakes
+	@$(S)/check-models.sh
+
 check-kunit: ready ## KUnit suites on every kernel of `make check`
 	@$(S)/check.sh kunit
 
@@ -97,7 +100,7 @@ clean: ## remove what was built; the tree with its commits stays
 	@$(S)/clean.sh
 
 .PHONY: help run check check-full check-quick setup unsetup tree ready kernel kunit shell gdb \
-	bench check-series check-static check-kunit check-boot check-bisect check-host \
+	bench check-series check-static check-models check-kunit check-boot check-bisect check-host \
 	export diff rebase-base clean
 
 endif

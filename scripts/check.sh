@@ -30,6 +30,7 @@ check=(
 	"host               $S/check-host.sh"
 	"series             $S/check-series.sh"
 	"static             $S/check-static.sh"
+	"models             $S/check-models.sh"
 	"${kunit[@]}"
 	"build-arm32        build arm32 drivers/iommu/ drivers/gpu/drm/panthor/ drivers/gpu/drm/panfrost/"
 	"${boot[@]}"

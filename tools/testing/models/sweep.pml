@@ -32,14 +32,18 @@ mtype = { AGAIN, RESTART, NEED, DONE };	/* what became of a walk */
 
 inline map_rcu_lock()
 {
-#ifndef MUTANT_MAP_WITHOUT_READ_SECTION
+#ifdef MUTANT_MAP_WITHOUT_READ_SECTION
+	skip
+#else
 	rcu_lock()
 #endif
 }
 
 inline map_rcu_unlock()
 {
-#ifndef MUTANT_MAP_WITHOUT_READ_SECTION
+#ifdef MUTANT_MAP_WITHOUT_READ_SECTION
+	skip
+#else
 	rcu_unlock()
 #endif
 }
