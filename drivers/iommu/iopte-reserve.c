@@ -793,11 +793,12 @@ static u64 iopte_count_missing(struct iopte_radix *radix, u64 iova, u64 last,
 	}
 }
 
+/* Allocate what is missing, and @spare tables. */
 static int iopte_reserve_stock(struct iopte_radix *radix, u64 iova, u64 last,
-			       unsigned int target, gfp_t gfp,
+			       unsigned int target, unsigned int spare, gfp_t gfp,
 			       struct io_pgtable_stock *stock)
 {
-	u64 missing = iopte_count_missing(radix, iova, last, target);
+	u64 missing = iopte_count_missing(radix, iova, last, target) + spare;
 	unsigned int n;
 
 	for (; missing; missing -= n) {
@@ -1205,6 +1206,7 @@ int iopte_radix_reserve(struct iopte_radix *radix, u64 iova, u64 size,
 	struct io_pgtable_stock stock = {};
 	unsigned int target;
 	bool done = false, changed = false;
+	unsigned int spare = 0;
 	int ret;
 
 	might_sleep();
@@ -1215,7 +1217,8 @@ int iopte_radix_reserve(struct iopte_radix *radix, u64 iova, u64 size,
 		return ret;
 
 	while (!done) {
-		ret = iopte_reserve_stock(radix, at, last, target, gfp, &stock);
+		ret = iopte_reserve_stock(radix, at, last, target, spare, gfp,
+					  &stock);
 		if (ret)
 			break;
 
@@ -1236,9 +1239,13 @@ int iopte_radix_reserve(struct iopte_radix *radix, u64 iova, u64 size,
 			cond_resched();
 		}
 		mutex_unlock(&radix->mutex);
-		/* Tables that were there when they were counted have gone. */
 		if (ret && ret != -EAGAIN)
 			break;
+		/*
+		 * Tables that were there when they were counted have gone.  With
+		 * one for each level the next round gets on, whatever goes.
+		 */
+		spare = IOPTE_RADIX_LEVELS - 1;
 	}
 	io_pgtable_stock_empty(&radix->iop->ops, &stock);
 
