@@ -21,6 +21,8 @@
 
 /* The aperture of the fake domain, and its page sizes. */
 #define FIRST		((unsigned long)SZ_1G)
+/* the address at that distance from the first one */
+#define AT(offset)	(FIRST + (offset))
 #define END		(3UL * SZ_1G)
 #define PGSIZES		(SZ_4K | SZ_2M | SZ_1G)
 
@@ -224,8 +226,8 @@ static void test_reserve(struct kunit *test)
 	expect_passed(test, FIRST, END - FIRST, SZ_1G, GFP_KERNEL_ACCOUNT);
 	expect_passed(test, END - SZ_4K, SZ_4K, SZ_4K, GFP_KERNEL);
 	expect_passed(test, END - SZ_1G, SZ_1G, SZ_1G, GFP_KERNEL);
-	expect_passed(test, FIRST + SZ_2M, 3 * SZ_2M, SZ_2M, GFP_KERNEL);
-	expect_passed(test, FIRST + SZ_4K, 5 * SZ_4K, SZ_4K, GFP_KERNEL);
+	expect_passed(test, AT(SZ_2M), 3 * SZ_2M, SZ_2M, GFP_KERNEL);
+	expect_passed(test, AT(SZ_4K), 5 * SZ_4K, SZ_4K, GFP_KERNEL);
 
 	/* It sleeps on a mutex also where it does not for memory. */
 	expect_passed(test, FIRST, SZ_4K, SZ_4K, GFP_NOWAIT);
@@ -253,7 +255,7 @@ static void test_bottom(struct kunit *test)
 	expect_passed(test, 0, SZ_4K, SZ_4K, GFP_KERNEL);
 	expect_passed(test, 0, SZ_1G, SZ_1G, GFP_KERNEL);
 	expect_passed(test, 0, END, SZ_2M, GFP_KERNEL);
-	expect_refused(test, 0, END + SZ_2M, SZ_2M, -ERANGE);
+	expect_refused(test, 0, END + 2 * SZ_1M, SZ_2M, -ERANGE);
 }
 
 /* A range may end where the address space does, and no range goes beyond. */
@@ -270,11 +272,11 @@ static void test_top(struct kunit *test)
 	expect_passed(test, FIRST, -FIRST, SZ_1G, GFP_KERNEL);
 
 	expect_refused(test, last_4k, 2 * SZ_4K, SZ_4K, -ERANGE);
-	expect_refused(test, last_1g, SZ_1G + SZ_4K, SZ_4K, -ERANGE);
+	expect_refused(test, last_1g, SZ_1G + 4 * SZ_1K, SZ_4K, -ERANGE);
 	expect_refused(test, last_1g, 2UL * SZ_1G, SZ_1G, -ERANGE);
 	expect_refused(test, last_4k, -(size_t)SZ_4K, SZ_4K, -ERANGE);
 	/* What wraps around is no range, with any aperture or none. */
-	expect_refused(test, FIRST + SZ_4K, -FIRST, SZ_4K, -ERANGE);
+	expect_refused(test, AT(SZ_4K), -FIRST, SZ_4K, -ERANGE);
 	fake->domain.geometry.aperture_start = 0;
 	expect_refused(test, last_4k, 2 * SZ_4K, SZ_4K, -ERANGE);
 	fake->domain.geometry.force_aperture = false;
@@ -323,27 +325,27 @@ static const struct refused {
 	{ "bytes", FIRST, SZ_4K, 1, -EINVAL },
 	{ "a page size below all", FIRST, SZ_4K, SZ_2K, -EINVAL },
 	{ "a page size between", FIRST, SZ_2M, SZ_64K, -EINVAL },
-	{ "a page size above all", FIRST + SZ_1G, SZ_1G, SZ_1G * 2UL, -EINVAL },
+	{ "a page size above all", AT(SZ_1G), SZ_1G, SZ_1G * 2UL, -EINVAL },
 	{ "two page sizes", FIRST, SZ_1G, SZ_4K | SZ_2M, -EINVAL },
 	{ "all page sizes", FIRST, SZ_1G, PGSIZES, -EINVAL },
 	{ "a page size and bits", FIRST, SZ_2M, SZ_2M | SZ_64K, -EINVAL },
 	{ "empty", FIRST, 0, SZ_4K, -EINVAL },
 	{ "empty, outside", 0, 0, SZ_4K, -EINVAL },
 	{ "half a page", FIRST, SZ_2K, SZ_4K, -EINVAL },
-	{ "a page and a half", FIRST, SZ_4K + SZ_2K, SZ_4K, -EINVAL },
+	{ "a page and a half", FIRST, 3 * SZ_2K, SZ_4K, -EINVAL },
 	{ "a byte more", FIRST, SZ_4K + 1, SZ_4K, -EINVAL },
 	{ "a byte less", FIRST, SZ_4K - 1, SZ_4K, -EINVAL },
 	{ "small for 2M", FIRST, SZ_4K, SZ_2M, -EINVAL },
 	{ "small for 1G", FIRST, SZ_2M, SZ_1G, -EINVAL },
 	{ "starts inside a page", FIRST + 1, SZ_4K, SZ_4K, -EINVAL },
-	{ "starts inside 2M", FIRST + SZ_4K, SZ_2M, SZ_2M, -EINVAL },
-	{ "starts inside 1G", FIRST + SZ_2M, SZ_1G, SZ_1G, -EINVAL },
+	{ "starts inside 2M", AT(SZ_4K), SZ_2M, SZ_2M, -EINVAL },
+	{ "starts inside 1G", AT(SZ_2M), SZ_1G, SZ_1G, -EINVAL },
 	{ "below", 0, SZ_4K, SZ_4K, -ERANGE },
 	{ "just below", FIRST - SZ_4K, SZ_4K, SZ_4K, -ERANGE },
 	{ "starts below", FIRST - SZ_4K, 2 * SZ_4K, SZ_4K, -ERANGE },
 	{ "just above", END, SZ_4K, SZ_4K, -ERANGE },
 	{ "ends above", END - SZ_4K, 2 * SZ_4K, SZ_4K, -ERANGE },
-	{ "ends above, from the start", FIRST, END - FIRST + SZ_4K, SZ_4K, -ERANGE },
+	{ "ends above, from the start", FIRST, END - AT(SZ_4K), SZ_4K, -ERANGE },
 	{ "around", FIRST - SZ_2M, END - FIRST + 2 * SZ_2M, SZ_2M, -ERANGE },
 	{ "at the top", -(unsigned long)SZ_4K, SZ_4K, SZ_4K, -ERANGE },
 	{ "over the top", -(unsigned long)SZ_4K, 2 * SZ_4K, SZ_4K, -ERANGE },

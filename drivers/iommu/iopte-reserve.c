@@ -297,8 +297,10 @@ static void iopte_live_unmark(struct iopte_page *desc, unsigned int num)
 /* Mark a table that has no entry and that nobody is about to write to. */
 static bool iopte_live_mark(struct iopte_page *desc)
 {
+	int marked = IOPTE_MARKED;	/* sparse tries constants in a byte, too */
+
 	/* (A) pairs with iopte_live_sub() */
-	return atomic_cmpxchg(&desc->live, 0, IOPTE_MARKED) == 0;
+	return atomic_cmpxchg(&desc->live, 0, marked) == 0;
 }
 
 static void iopte_flush_walk(struct iopte_radix *radix, u64 iova, u64 size)
@@ -585,6 +587,7 @@ static int iopte_make_way(struct iopte_radix *radix, unsigned int shift, u64 iov
  */
 int iopte_radix_bring(struct iopte_radix *radix, unsigned int shift, void *table,
 		      unsigned int leaf_shift, u64 iova, gfp_t gfp)
+	__must_hold(RCU)
 {
 	struct iopte_pool *pool = radix->iop->pool;
 	void *fresh = NULL;

@@ -518,12 +518,16 @@ static void tr_forget(struct tr *tr, u64 iova, u64 size, u64 granule)
 		for (i = 0; i < TR_CACHE; i++) {
 			struct tr_cached *c = &tr->cache[l][i];
 			u64 start = c->prefix * span, at = iova;
+			bool hit;
 
 			if (granule && start > iova)
 				at += ALIGN(start - iova, granule);
-			if (granule ? at >= start && at < start + span &&
-				      at < iova + size :
-				      start >= iova && start + span <= iova + size)
+			if (granule)
+				hit = at >= start && at < start + span &&
+				      at < iova + size;
+			else
+				hit = start >= iova && start + span <= iova + size;
+			if (hit)
 				c->table = 0;
 		}
 	}
