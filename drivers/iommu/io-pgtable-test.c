@@ -2453,7 +2453,7 @@ static void ft_test_reserve_random(struct kunit *test)
 	/* Who flushes on his own maps nothing outside. */
 	for (outside = 0; outside < 2 - f->user_flush; outside++) {
 		ft_open(f);
-		ft_reserve_random(f, ft_steps, outside);
+		ft_reserve_random(f, ft_steps / 2, outside);
 		ft_check_blocks(f);
 
 		/* All goes but what maps outside have left. */
@@ -2471,7 +2471,7 @@ static void ft_test_reserve_random(struct kunit *test)
 
 	/* And one that goes with all that is mapped. */
 	ft_open(f);
-	ft_reserve_random(f, ft_steps / 2, !f->user_flush);
+	ft_reserve_random(f, ft_steps / 4, !f->user_flush);
 	while (f->nr_reserved)
 		ft_unreserve(f, 0, f->reserved[0].iova, f->reserved[0].size);
 	ft_check_counts(f);
@@ -2484,7 +2484,7 @@ static void ft_test_counts_random(struct kunit *test)
 	struct ft *f = ft_start_counts(test);
 
 	ft_open(f);
-	ft_random(f, ft_steps);
+	ft_random(f, ft_steps / 2);
 	ft_check_counts(f);
 	ft_check_count(f);
 	ft_close(f);
