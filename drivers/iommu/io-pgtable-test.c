@@ -1633,10 +1633,11 @@ static void ft_test_fail_slab(struct kunit *test)
 		kunit_skip(test, "needs CONFIG_FAILSLAB");
 
 	n = ft_fail_pages(f, BIT_ULL(f->c->ias - 1), true);
-	if (f->c->fmt == ARM_V7S || !ft_table_is_block(f))
+	if (f->c->fmt == ARM_V7S)
 		KUNIT_EXPECT_GE(test, n, 1);
-	else
+	else if (ft_table_is_block(f))
 		KUNIT_EXPECT_EQ(test, n, 0);
+	/* else the root's page may have room for all that the map needs */
 }
 
 static void ft_fail_split(struct ft *f, u64 block, u64 page)

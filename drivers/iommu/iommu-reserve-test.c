@@ -345,7 +345,7 @@ static const struct refused {
 	{ "starts below", FIRST - SZ_4K, 2 * SZ_4K, SZ_4K, -ERANGE },
 	{ "just above", END, SZ_4K, SZ_4K, -ERANGE },
 	{ "ends above", END - SZ_4K, 2 * SZ_4K, SZ_4K, -ERANGE },
-	{ "ends above, from the start", FIRST, END - AT(SZ_4K), SZ_4K, -ERANGE },
+	{ "ends above, from the start", FIRST, END - FIRST + SZ_4K, SZ_4K, -ERANGE },
 	{ "around", FIRST - SZ_2M, END - FIRST + 2 * SZ_2M, SZ_2M, -ERANGE },
 	{ "at the top", -(unsigned long)SZ_4K, SZ_4K, SZ_4K, -ERANGE },
 	{ "over the top", -(unsigned long)SZ_4K, 2 * SZ_4K, SZ_4K, -ERANGE },
