@@ -145,8 +145,11 @@ static inline void *iopte_at(const struct iopte_radix *radix, void *table,
  */
 #ifdef CONFIG_64BIT
 
-/* iopte_page::live of a table in which nobody may put an entry. */
-#define IOPTE_MARKED		(INT_MIN / 2)
+/*
+ * iopte_page::live of a table in which nobody may put an entry.  So is any other
+ * negative value: the count may still be subtracted from.
+ */
+#define IOPTE_MARKED		(-1)
 
 static inline bool iopte_radix_counts(const struct iopte_radix *radix)
 {

@@ -297,10 +297,8 @@ static void iopte_live_unmark(struct iopte_page *desc, unsigned int num)
 /* Mark a table that has no entry and that nobody is about to write to. */
 static bool iopte_live_mark(struct iopte_page *desc)
 {
-	int marked = IOPTE_MARKED;	/* sparse tries constants in a byte, too */
-
 	/* (A) pairs with iopte_live_sub() */
-	return atomic_cmpxchg(&desc->live, 0, marked) == 0;
+	return atomic_cmpxchg(&desc->live, 0, IOPTE_MARKED) == 0;
 }
 
 static void iopte_flush_walk(struct iopte_radix *radix, u64 iova, u64 size)
