@@ -10,6 +10,11 @@
 # minutes on two cores and stops by itself, naming the phase, at 80.
 #
 # To add a phase, add a line to a list below.
+#
+# The kernels that check and full boot are built ahead, in the background and one
+# after the other: most phases keep one core busy.  A phase that comes to a kernel
+# which is being built waits for it (kernel.sh holds a lock), and one whose build
+# failed builds it again and says why.
 
 . "$(dirname "$0")/series.sh"
 
@@ -48,6 +53,7 @@ full=(
 	"bisect             $S/check-bisect.sh"
 	"bench              $S/bench.sh"
 )
+ahead=(uml arm64 arm64-debug arm64-kcsan arm64-64k)
 quick=(
 	"kunit-uml          $S/kunit.sh uml"
 	"boot-quick         record 'the disk is read through the SMMU' $S/run.sh"
@@ -75,8 +81,8 @@ gpu_modules() {
 
 # long VARIANT STEPS SUITE: with that many steps in each random test
 long() {
-	PHASE=$phase APPEND=io_pgtable_test.steps=$2 TIMEOUT=1500 "$S/kunit.sh" "$1" "$3" || return
-	record "$1: the tests have $2 steps" grep -q "# io-pgtable: steps: $2\$" "$LOGS/$phase-console.log"
+	PHASE=$phase APPEND=io_pgtable_test.steps=$2 TIMEOUT=1500 EVERY=1 "$S/kunit.sh" "$1" "$3" || return
+	record "$1: the tests have $2 steps" grep -q "# io-pgtable: steps: $2," "$LOGS/$phase-console.log"
 }
 # plain: what the README says of a tree of one's own, with kunit.py's own settings
 # (with which UML's PCI driver warns at boot; kunit-uml judges the console)
@@ -205,6 +211,23 @@ for p in setup tree; do
 	table+=("$(printf '%6d s  %-20s' $((SECONDS - start)) $p)")
 	start=$SECONDS
 done
+
+# build_ahead VARIANT...: in a process group of its own, which ends with this script
+build_ahead() {
+	local v
+	set -m
+	(
+		for v; do
+			STEP_QUIET=1 nice "$S/kernel.sh" "$v" || true
+		done
+	) >/dev/null 2>&1 </dev/null 7>&- &
+	ahead_pid=$!
+	set +m
+	trap 'kill -TERM -- "-$ahead_pid" 2>/dev/null || true' EXIT
+}
+case $level in
+check | full) build_ahead "${ahead[@]}" ;;
+esac
 
 for line in "${phases[@]}"; do
 	read -r name command <<<"$line"

@@ -11,6 +11,10 @@
 # announced (see boot.py).  SUITE is a glob; with it, only what it names runs, and
 # nothing else is demanded.
 #
+# UML's tests run on all of their parameters.  A processor that is emulated takes
+# many times as long, so there each test of io-pgtable takes one in EVERY; which
+# one depends on the test, and together they take all.
+#
 # APPEND= are further kernel parameters, PHASE= another name to record under,
 # TIMEOUT= other seconds to wait for the end.  No test at all is a failure.
 # RECORD=1 on a base tree records the selftests' counts in tools/testing/base-counts.
@@ -26,16 +30,17 @@ json=$LOGS/$phase.json
 out=$(kernel_out "$variant")
 
 case $variant in
-uml)	kernel=$out/linux timeout=120 smp=1 append=(kunit_shutdown=halt) ;;
-*)	kernel=$out/arch/arm64/boot/Image timeout=600 smp=2 append=(kunit_shutdown=poweroff)
+uml)	kernel=$out/linux timeout=120 smp=1 append=(kunit_shutdown=halt) every=1 ;;
+*)	kernel=$out/arch/arm64/boot/Image timeout=600 smp=2 append=(kunit_shutdown=poweroff) every=3
 	"$TOP/scripts/boot.py" --check-qemu || exit 1 ;;
 esac
 case $variant in
 # instrumented kernels are several times slower; four threads also find more
-*-debug | *-kcsan) timeout=1500 smp=4 ;;
+*-debug | *-kcsan) timeout=1500 smp=4 every=5 ;;
 esac
 timeout=${TIMEOUT:-$timeout}
-append+=(${APPEND:-})
+every=${EVERY:-$every}
+append+=(io_pgtable_test.every="$every" ${APPEND:-})
 [ -z "$suite" ] || append+=("kunit.filter_glob=$suite")
 
 [ -n "${NOBUILD:-}" ] || "$TOP/scripts/kernel.sh" "$variant"
@@ -69,6 +74,12 @@ python3 "$TOP/scripts/kunit-results.py" --variant "$variant" --suite "$suite" --
 	--console "$log" --tree "$SRC" --results "$RESULTS/$phase" --testing "$TESTING" \
 	--parse $parse ${RECORD:+--record} || rc=1
 result "$phase" $splat "$variant: console free of splats"
+if grep -q '# Subtest: io-pgtable$' "$log"; then
+	if ! grep -q "# io-pgtable: steps: [0-9]*, one parameter in $every\$" "$log"; then
+		result "$phase" fail "$variant: io-pgtable runs on one parameter in $every"
+		rc=1
+	fi
+fi
 [ $splat = pass ] || rc=1
 grep -E 'Testing complete' "$LOGS/$phase.log" || true
 say "$variant: $(grep -c '^pass' "$RESULTS/$phase") passed, $(grep -c '^fail' "$RESULTS/$phase") failed, $(grep -c '^skip' "$RESULTS/$phase") skipped, $((SECONDS - start)) s"

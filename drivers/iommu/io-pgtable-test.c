@@ -32,10 +32,10 @@
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/sizes.h>
-#include <linux/vmstat.h>
 #include <linux/xarray.h>
 
 #include "iopte-radix.h"
+#include "iopte-test.h"
 
 #define FT_LEVELS	4
 #define FT_WINDOWS	8
@@ -44,9 +44,6 @@
 #define FT_RESERVED	12
 /* Set by the driver once it has cleaned the entry of a table from the caches. */
 #define FT_SW_SYNC	BIT_ULL(55)
-
-#define expect_splat_begin(regex)	pr_info("expect-splat: begin " regex "\n")
-#define expect_splat_end()		pr_info("expect-splat: end\n")
 
 #define FT_4K		(SZ_4K | SZ_2M | SZ_1G)
 #define FT_16K		(SZ_16K | SZ_32M)
@@ -124,6 +121,24 @@ static unsigned int ft_steps =
 	IS_ENABLED(CONFIG_KASAN) || IS_ENABLED(CONFIG_KCSAN) ? 50 : 250;
 module_param_named(steps, ft_steps, uint, 0444);
 MODULE_PARM_DESC(steps, "operations of a test that picks them at random");
+
+static unsigned int ft_every = 1;
+module_param_named(every, ft_every, uint, 0444);
+MODULE_PARM_DESC(every, "a test runs with one in so many of its parameters, and the next test with other ones");
+
+static const void *ft_every_gen(const void *(*gen)(const void *prev, char *desc),
+				const void *prev, char *desc)
+{
+	static unsigned int turn;
+	unsigned int skip = prev ? ft_every - 1 : turn++ % ft_every;
+	const void *param = prev;
+
+	do {
+		param = gen(param, desc);
+	} while (param && skip--);
+	/* at least one of a few */
+	return param || prev ? param : gen(NULL, desc);
+}
 
 static struct ft_param ft_params[2 * ARRAY_SIZE(ft_cases)];
 static struct ft_param ft_count_params[2 * ARRAY_SIZE(ft_cases)];
@@ -815,21 +830,6 @@ static bool ft_supported(const struct ft_case *c)
 	return sizes == (unsigned long)sizes;
 }
 
-/* A device can map memory, and at its physical address; @buf is some. */
-static bool ft_has_dma(struct device *dev, void *buf)
-{
-	dma_addr_t dma;
-
-	if (!IS_ENABLED(CONFIG_HAS_DMA) ||
-	    dma_coerce_mask_and_coherent(dev, DMA_BIT_MASK(64)))
-		return false;
-	dma = dma_map_single(dev, buf, SZ_64, DMA_TO_DEVICE);
-	if (dma_mapping_error(dev, dma))
-		return false;
-	dma_unmap_single(dev, dma, SZ_64, DMA_TO_DEVICE);
-	return dma == virt_to_phys(buf);
-}
-
 static struct ft *ft_start(struct kunit *test, const struct ft_case *c,
 			   bool user_flush)
 {
@@ -852,8 +852,7 @@ static struct ft *ft_start(struct kunit *test, const struct ft_case *c,
 	if (c->not_coherent) {
 		f->dev = kunit_device_register(test, "io-pgtable-test");
 		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, f->dev);
-		if (!ft_has_dma(f->dev, f))
-			kunit_skip(test, "a device of KUnit's has no DMA to all of memory");
+		test_need_dma(test, f->dev);
 	}
 	spin_lock_init(&f->lock);
 	xa_init_flags(&f->blocks, XA_FLAGS_LOCK_IRQ);
@@ -1237,23 +1236,6 @@ static void ft_test_random(struct kunit *test)
 	ft_close(f);
 }
 
-static long ft_iommu_pages(void)
-{
-	struct pglist_data *pgdat;
-	long pages = 0;
-
-	for_each_online_pgdat(pgdat) {
-		pages += node_page_state(pgdat, NR_IOMMU_PAGES);
-#ifdef CONFIG_SMP
-		for (int cpu = 0; cpu < nr_cpu_ids; cpu++)
-			if (cpu_possible(cpu))
-				pages += per_cpu_ptr(pgdat->per_cpu_nodestats,
-						     cpu)->vm_node_stat_diff[NR_IOMMU_PAGES];
-#endif
-	}
-	return pages;
-}
-
 static void ft_test_default_allocator(struct kunit *test)
 {
 	struct ft *f = ft_start_param(test);
@@ -1263,15 +1245,15 @@ static void ft_test_default_allocator(struct kunit *test)
 
 	rcu_barrier();
 	f->allocator = NULL;
-	before = ft_iommu_pages();
+	before = node_pages(NR_IOMMU_PAGES);
 	ft_open(f);
 	ft_random(f, 50);
-	KUNIT_EXPECT_GT(test, ft_iommu_pages(), before);
+	KUNIT_EXPECT_GT(test, node_pages(NR_IOMMU_PAGES), before);
 	ops = f->ops;
 	f->ops = NULL;
 	free_io_pgtable_ops(ops);
 	rcu_barrier();
-	KUNIT_EXPECT_EQ(test, ft_iommu_pages(), before);
+	KUNIT_EXPECT_EQ(test, node_pages(NR_IOMMU_PAGES), before);
 	KUNIT_EXPECT_EQ(test, atomic_read(&f->attempts), 0);
 	f->allocator = own;
 }
@@ -1914,7 +1896,12 @@ static void ft_dirty_desc(const struct ft_case *c, char *desc)
 	strscpy(desc, c->name, KUNIT_PARAM_DESC_SIZE);
 }
 
-KUNIT_ARRAY_PARAM(ft_dirty, ft_dirty_cases, ft_dirty_desc);
+KUNIT_ARRAY_PARAM(ft_dirty_all, ft_dirty_cases, ft_dirty_desc);
+
+static const void *ft_dirty_gen_params(const void *prev, char *desc)
+{
+	return ft_every_gen(ft_dirty_all_gen_params, prev, desc);
+}
 
 #endif /* CONFIG_IOMMU_API */
 
@@ -2277,10 +2264,6 @@ static struct ft *ft_start_counts(struct kunit *test)
 
 	if (!ft_is_lpae(p->c))
 		kunit_skip(test, "does not reserve");
-	/* Each case once: with the one who flushes, or the other, by turns */
-	if ((IS_ENABLED(CONFIG_KASAN) || IS_ENABLED(CONFIG_KCSAN)) &&
-	    p->user_flush == ((p->c - ft_cases) & 1))
-		kunit_skip(test, "every other one where each access is checked");
 	return ft_start_param(test);
 }
 
@@ -2916,8 +2899,18 @@ static void ft_desc(struct ft_param *p, char *desc)
 		 p->user_flush ? ", user flushes" : "");
 }
 
-KUNIT_ARRAY_PARAM(ft, ft_params, ft_desc);
-KUNIT_ARRAY_PARAM(ft_count, ft_count_params, ft_desc);
+KUNIT_ARRAY_PARAM(ft_all, ft_params, ft_desc);
+KUNIT_ARRAY_PARAM(ft_count_all, ft_count_params, ft_desc);
+
+static const void *ft_gen_params(const void *prev, char *desc)
+{
+	return ft_every_gen(ft_all_gen_params, prev, desc);
+}
+
+static const void *ft_count_gen_params(const void *prev, char *desc)
+{
+	return ft_every_gen(ft_count_all_gen_params, prev, desc);
+}
 
 static struct kunit_case ft_test_cases[] = {
 	KUNIT_CASE_PARAM(ft_test_random, ft_gen_params),
@@ -2958,7 +2951,8 @@ static int ft_suite_init(struct kunit_suite *suite)
 		ft_params[i] = (struct ft_param){ &ft_cases[i / 2], i & 1 };
 		ft_count_params[i] = (struct ft_param){ &ft_cases[i / 2], i & 1, true };
 	}
-	kunit_info(suite, "steps: %u\n", ft_steps);
+	ft_every = max(ft_every, 1);
+	kunit_info(suite, "steps: %u, one parameter in %u\n", ft_steps, ft_every);
 	return 0;
 }
 

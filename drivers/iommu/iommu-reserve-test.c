@@ -16,8 +16,7 @@
 #include <linux/module.h>
 #include <linux/sizes.h>
 
-#define expect_splat_begin(regex)	pr_info("expect-splat: begin " regex "\n")
-#define expect_splat_end()		pr_info("expect-splat: end\n")
+#include "iopte-test.h"
 
 /* The aperture of the fake domain, and its page sizes. */
 #define FIRST		((unsigned long)SZ_1G)
