@@ -36,6 +36,7 @@
 
 #include "iopte-radix.h"
 #include "iopte-test.h"
+#include "iopte_trace.h"
 
 #define FT_LEVELS	4
 #define FT_WINDOWS	8
@@ -2079,6 +2080,55 @@ static void ft_test_threads(struct kunit *test)
 	}
 }
 
+/* The walker for debugfs finds what is mapped, all of it and once. */
+static void ft_test_walk(struct kunit *test)
+{
+	struct ft *f = ft_start_param(test);
+	struct iopte_radix *radix;
+	struct iopte_entry entry;
+	struct iopte_census census;
+	u64 iova = 0, mapped = 0, found = 0, end = 0, all = 0;
+	unsigned int i, round, shift;
+
+	ft_open(f);
+	radix = io_pgtable_ops_to_pgtable(f->ops)->radix;
+	if (!radix)
+		kunit_skip(test, "not on the radix layer");
+	KUNIT_EXPECT_FALSE(test, iopte_radix_next_leaf(radix, &iova, &shift, &entry));
+	iopte_radix_census(radix, &census);
+	KUNIT_EXPECT_EQ(test, census.linked, 1);
+
+	for (round = 0; round < 3; round++) {
+		ft_random(f, ft_steps / 5);
+		for (i = 0, mapped = 0; i < f->nr_extents; i++)
+			mapped += f->extent[i].size;
+
+		for (iova = 0, found = 0, end = 0;
+		     iopte_radix_next_leaf(radix, &iova, &shift, &entry);
+		     iova = end) {
+			KUNIT_ASSERT_EQ(test, entry.type, IOPTE_LEAF);
+			KUNIT_ASSERT_GE(test, iova, end);
+			KUNIT_ASSERT_EQ(test, iova & (BIT_ULL(shift) - 1), 0);
+			KUNIT_EXPECT_NE(test, ft_model(f, iova), 0);
+			end = iova + BIT_ULL(shift);
+			KUNIT_EXPECT_NE(test, ft_model(f, end - 1), 0);
+			found += BIT_ULL(shift);
+		}
+		KUNIT_EXPECT_EQ(test, found, mapped);
+		all += found;
+	}
+	KUNIT_EXPECT_GT(test, all, 0);
+
+	/* from inside of a block: the block */
+	for (i = 0; i < f->nr_extents; i++) {
+		iova = f->extent[i].iova + f->extent[i].size - 1;
+		KUNIT_ASSERT_TRUE(test, iopte_radix_next_leaf(radix, &iova, &shift, &entry));
+		KUNIT_EXPECT_EQ(test, iova + BIT_ULL(shift),
+				f->extent[i].iova + f->extent[i].size);
+	}
+	ft_close(f);
+}
+
 /*
  * Page tables that count, and reserve.
  *
@@ -2191,6 +2241,7 @@ static struct ft_census __ft_check_counts(struct ft *f, struct xarray *blocks)
 {
 	struct iopte_radix *radix = io_pgtable_ops_to_pgtable(f->ops)->radix;
 	struct ft_census census = { .blocks = blocks };
+	struct iopte_census own;
 	unsigned int i;
 	u64 reserved = 0;
 
@@ -2201,6 +2252,12 @@ static struct ft_census __ft_check_counts(struct ft *f, struct xarray *blocks)
 		reserved += f->reserved[i].size >> ilog2(f->reserved[i].pgsize);
 	KUNIT_EXPECT_EQ(f->test, census.reserved, reserved);
 	KUNIT_EXPECT_FALSE(f->test, radix->pending);
+
+	/* The layer's own census, which debugfs shows, says the same. */
+	iopte_radix_census(radix, &own);
+	KUNIT_EXPECT_EQ(f->test, own.linked, census.tables - census.parked + 1);
+	KUNIT_EXPECT_EQ(f->test, own.parked, census.parked);
+	KUNIT_EXPECT_EQ(f->test, own.reserved, reserved);
 	return census;
 }
 
@@ -2601,6 +2658,196 @@ static void ft_test_park(struct kunit *test)
 	ft_close(f);
 }
 
+/* What the tracepoints say of one page table: the first that allocates. */
+struct ft_traced {
+	atomic_t pgtable;
+	atomic_t allocated;
+	atomic_t freed;
+	atomic_t parked;
+	atomic_t reserved;
+	atomic_t unreserved;
+	u64 iova;
+	u64 size;
+	u64 pgsize;
+	int ret;
+	bool done;
+};
+
+static void ft_on_alloc(void *data, u32 pgtable, const void *table, size_t size)
+{
+	struct ft_traced *t = data;
+
+	atomic_cmpxchg(&t->pgtable, 0, pgtable);
+	if (atomic_read(&t->pgtable) == pgtable)
+		atomic_inc(&t->allocated);
+}
+
+static void ft_on_free(void *data, u32 pgtable, const void *table, size_t size)
+{
+	struct ft_traced *t = data;
+
+	if (atomic_read(&t->pgtable) == pgtable)
+		atomic_inc(&t->freed);
+}
+
+static void ft_on_park(void *data, u32 pgtable, const void *table,
+		       const void *parent, unsigned int slot)
+{
+	struct ft_traced *t = data;
+
+	if (atomic_read(&t->pgtable) == pgtable)
+		atomic_inc(&t->parked);
+}
+
+static void ft_on_unpark(void *data, u32 pgtable, const void *table,
+			 const void *parent, unsigned int slot)
+{
+	struct ft_traced *t = data;
+
+	if (atomic_read(&t->pgtable) == pgtable)
+		atomic_dec(&t->parked);
+}
+
+static void ft_on_reserve(void *data, u32 pgtable, u64 iova, u64 size, u64 pgsize,
+			  int ret)
+{
+	struct ft_traced *t = data;
+
+	if (atomic_read(&t->pgtable) != pgtable)
+		return;
+	atomic_inc(&t->reserved);
+	t->iova = iova;
+	t->size = size;
+	t->pgsize = pgsize;
+	t->ret = ret;
+}
+
+static void ft_on_unreserve(void *data, u32 pgtable, u64 iova, u64 size, u64 pgsize,
+			    bool done)
+{
+	struct ft_traced *t = data;
+
+	if (atomic_read(&t->pgtable) != pgtable)
+		return;
+	atomic_inc(&t->unreserved);
+	t->iova = iova;
+	t->size = size;
+	t->pgsize = pgsize;
+	t->done = done;
+}
+
+static void ft_trace_stop(void *data)
+{
+	unregister_trace_iopte_alloc(ft_on_alloc, data);
+	unregister_trace_iopte_free(ft_on_free, data);
+	unregister_trace_iopte_park(ft_on_park, data);
+	unregister_trace_iopte_unpark(ft_on_unpark, data);
+	unregister_trace_iopte_reserve(ft_on_reserve, data);
+	unregister_trace_iopte_unreserve(ft_on_unreserve, data);
+	tracepoint_synchronize_unregister();
+}
+
+static struct ft_traced *ft_trace_start(struct kunit *test)
+{
+	struct ft_traced *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+	int ret;
+
+	KUNIT_ASSERT_NOT_NULL(test, t);
+	if (!IS_ENABLED(CONFIG_TRACEPOINTS))
+		kunit_skip(test, "needs tracepoints");
+
+	ret = register_trace_iopte_alloc(ft_on_alloc, t) ?:
+	      register_trace_iopte_free(ft_on_free, t) ?:
+	      register_trace_iopte_park(ft_on_park, t) ?:
+	      register_trace_iopte_unpark(ft_on_unpark, t) ?:
+	      register_trace_iopte_reserve(ft_on_reserve, t) ?:
+	      register_trace_iopte_unreserve(ft_on_unreserve, t);
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, ft_trace_stop, t));
+	KUNIT_ASSERT_EQ(test, ret, 0);
+	return t;
+}
+
+/* What has been traced adds up to the tables that there are. */
+static void ft_check_traced(struct ft *f, struct ft_traced *t)
+{
+	struct ft_census census;
+
+	ft_user_flush(f, 0, BIT_ULL(f->c->ias));
+	rcu_barrier();
+	census = ft_check_counts(f);
+	KUNIT_EXPECT_EQ(f->test, census.tables + 1,
+			atomic_read(&t->allocated) - atomic_read(&t->freed));
+	/* without a reservation what is parked has gone, and is not unparked */
+	if (f->nr_reserved)
+		KUNIT_EXPECT_EQ(f->test, atomic_read(&t->parked), census.parked);
+}
+
+static void ft_test_trace(struct kunit *test)
+{
+	struct ft *f = ft_start_counts(test);
+	u64 page = f->size[0], block = f->size[1], iova = BIT_ULL(f->c->ias - 1);
+	struct ft_traced *t = ft_trace_start(test);
+	u64 big = f->size[f->nr_sizes > 2 ? 2 : 1];
+	size_t mapped;
+
+	if (big > SZ_1G)
+		big = block;
+
+	ft_open(f);
+	KUNIT_EXPECT_EQ(test, atomic_read(&t->pgtable),
+			io_pgtable_ops_to_pgtable(f->ops)->pool->id);
+	KUNIT_EXPECT_EQ(test, atomic_read(&t->allocated), 1);
+	KUNIT_ASSERT_EQ(test, 0, ft_map(f, iova, ft_random_pa(f, block, block),
+					block, 1, GFP_KERNEL, &mapped));
+	ft_check_traced(f, t);
+
+	KUNIT_ASSERT_EQ(test, 0, ft_reserve(f, iova, 2 * block, page));
+	KUNIT_EXPECT_EQ(test, atomic_read(&t->reserved), 1);
+	KUNIT_EXPECT_EQ(test, t->iova, f->base | iova);
+	KUNIT_EXPECT_EQ(test, t->size, 2 * block);
+	KUNIT_EXPECT_EQ(test, t->pgsize, page);
+	KUNIT_EXPECT_EQ(test, t->ret, 0);
+	KUNIT_EXPECT_GT(test, atomic_read(&t->parked), 0);
+	ft_check_traced(f, t);
+
+	/* one that fails, where no table is */
+	ft_refuse(f);
+	KUNIT_EXPECT_EQ(test, -ENOMEM,
+			f->ops->reserve(f->ops, f->base, page, page, GFP_KERNEL));
+	ft_refused(f);
+	KUNIT_EXPECT_EQ(test, atomic_read(&t->reserved), 2);
+	KUNIT_EXPECT_EQ(test, t->ret, -ENOMEM);
+	ft_check_traced(f, t);
+
+	/* split the block; unmap it as one; map again */
+	KUNIT_EXPECT_EQ(test, ft_unmap(f, iova + page, page, 1), page);
+	ft_check_traced(f, t);
+	ft_unmap_range(f, iova, block);
+	ft_check_traced(f, t);
+	KUNIT_ASSERT_EQ(test, 0, ft_map(f, iova, ft_random_pa(f, page, page),
+					page, 1, GFP_KERNEL, &mapped));
+	ft_check_traced(f, t);
+	/* a table with tables in it, where there are such blocks */
+	KUNIT_EXPECT_EQ(test, big,
+			f->ops->unmap_pages(f->ops, f->base | iova, big, 1, NULL));
+	ft_cut(f, iova, big);
+	ft_check_traced(f, t);
+	KUNIT_ASSERT_EQ(test, 0, ft_map(f, iova, ft_random_pa(f, page, page),
+					page, 1, GFP_KERNEL, &mapped));
+	ft_check_traced(f, t);
+
+	ft_unreserve(f, 0, iova, 2 * block);
+	KUNIT_EXPECT_EQ(test, atomic_read(&t->unreserved), 1);
+	KUNIT_EXPECT_EQ(test, t->iova, f->base | iova);
+	KUNIT_EXPECT_EQ(test, t->size, 2 * block);
+	KUNIT_EXPECT_EQ(test, t->pgsize, page);
+	KUNIT_EXPECT_TRUE(test, t->done);
+	ft_check_traced(f, t);
+
+	ft_close(f);
+	KUNIT_EXPECT_EQ(test, atomic_read(&t->allocated), atomic_read(&t->freed));
+}
+
 /*
  * What is unmapped beside a reservation is parked, and goes with the parent's last
  * reservation, wherever that is.
@@ -2914,6 +3161,7 @@ static const void *ft_count_gen_params(const void *prev, char *desc)
 
 static struct kunit_case ft_test_cases[] = {
 	KUNIT_CASE_PARAM(ft_test_random, ft_gen_params),
+	KUNIT_CASE_PARAM(ft_test_walk, ft_gen_params),
 	KUNIT_CASE_PARAM(ft_test_default_allocator, ft_gen_params),
 	KUNIT_CASE_PARAM(ft_test_reader_here, ft_gen_params),
 	KUNIT_CASE_PARAM(ft_test_reader_elsewhere, ft_gen_params),
@@ -2934,6 +3182,7 @@ static struct kunit_case ft_test_cases[] = {
 	KUNIT_CASE_PARAM(ft_test_fail_reserve, ft_count_gen_params),
 	KUNIT_CASE_PARAM(ft_test_park, ft_count_gen_params),
 	KUNIT_CASE_PARAM(ft_test_park_beside, ft_count_gen_params),
+	KUNIT_CASE_PARAM(ft_test_trace, ft_count_gen_params),
 	KUNIT_CASE_PARAM(ft_test_reserve_wrong, ft_count_gen_params),
 	KUNIT_CASE_PARAM(ft_test_reserve_overflow, ft_count_gen_params),
 	KUNIT_CASE_PARAM(ft_test_sweep_pending, ft_count_gen_params),

@@ -5,6 +5,8 @@
  * The model and the words: iopte-radix.h.  The life of a table: iopte.h.
  */
 
+#include <linux/cleanup.h>
+
 #include "iopte-radix.h"
 
 /*
@@ -79,6 +81,105 @@ bool iopte_radix_unlink(struct iopte_radix *radix, unsigned int shift,
 				  BIT(radix->last_shift));
 	iopte_retire(iop->pool, &list, start, BIT_ULL(shift));
 	return true;
+}
+
+/**
+ * iopte_radix_next_leaf - find the first leaf at or behind an address
+ * @radix: the tree.
+ * @iova: where to begin; what the leaf entry translates begins at or before it only
+ *        where it is in a block.  Set to the start of what the entry translates.
+ * @shift: set to the level of the entry.
+ * @entry: set to the entry, as it was read.
+ *
+ * A walker for those who look at a page table that others change meanwhile: it
+ * starts at the root, in a read section of its own, so that the caller may sleep
+ * between two calls.
+ *
+ * Context: Any context but NMI.
+ * Return: whether there is one.
+ */
+bool iopte_radix_next_leaf(struct iopte_radix *radix, u64 *iova,
+			   unsigned int *shift, struct iopte_entry *entry)
+{
+	const u64 last = ((u64)radix->root_mask << radix->top_shift) |
+			 (BIT_ULL(radix->top_shift) - 1);
+	u64 at = *iova, next;
+	void *table;
+
+	while (at <= last) {
+		*shift = radix->top_shift;
+		table = radix->root;
+		rcu_read_lock();
+		for (;;) {
+			*entry = radix->ops->read(radix, *shift,
+						  iopte_at(radix, table,
+							   iopte_slot(radix, *shift, at)));
+			if (entry->type != IOPTE_TABLE)
+				break;
+			table = entry->table;
+			*shift -= radix->stride;
+		}
+		rcu_read_unlock();
+
+		next = at & ~(BIT_ULL(*shift) - 1);
+		if (entry->type == IOPTE_LEAF) {
+			*iova = next;
+			return true;
+		}
+		at = next + BIT_ULL(*shift);
+	}
+	return false;
+}
+
+static void iopte_census_table(struct iopte_radix *radix, unsigned int shift,
+			       void *table, struct iopte_census *census)
+{
+	unsigned int n = (shift == radix->top_shift ? radix->root_mask :
+						      radix->table_mask) + 1;
+	unsigned int slot;
+
+	if (iopte_radix_counts(radix))
+		census->reserved += iopte_reserved(radix, table);
+	if (shift == radix->last_shift)
+		return;
+
+	for (slot = 0; slot < n; slot++) {
+		struct iopte_entry entry;
+		bool linked = true;
+		void *child = NULL;
+
+		if (iopte_radix_counts(radix)) {
+			child = iopte_radix_child(radix, shift, table, slot, &linked);
+		} else {
+			entry = radix->ops->read(radix, shift,
+						 iopte_at(radix, table, slot));
+			if (entry.type == IOPTE_TABLE)
+				child = entry.table;
+		}
+		if (!child)
+			continue;
+		if (linked)
+			census->linked++;
+		else
+			census->parked++;
+		iopte_census_table(radix, shift - radix->stride, child, census);
+	}
+}
+
+/**
+ * iopte_radix_census - count the tables of a page table
+ * @radix: the tree, which others may change meanwhile.
+ * @census: what there was; a table that comes or goes may be missed.
+ *
+ * Looks at each slot above the last level.
+ *
+ * Context: Any context but NMI.
+ */
+void iopte_radix_census(struct iopte_radix *radix, struct iopte_census *census)
+{
+	*census = (struct iopte_census){ .linked = 1 };
+	guard(rcu)();
+	iopte_census_table(radix, radix->top_shift, radix->root, census);
 }
 
 /**

@@ -119,10 +119,26 @@ struct iopte_radix {
 	spinlock_t			locks[IOPTE_RADIX_LOCKS]; /* links, parked sets */
 };
 
+/**
+ * struct iopte_census - what tables a page table has
+ * @linked: how many are linked, the root among them.
+ * @parked: how many are parked.
+ * @reserved: how many entries reservations cover, each as often as it is reserved.
+ */
+struct iopte_census {
+	unsigned long	linked;
+	unsigned long	parked;
+	u64		reserved;
+};
+
 void iopte_radix_init(struct iopte_radix *radix, size_t root_size);
 void iopte_radix_destroy(struct iopte_radix *radix, size_t root_size);
 bool iopte_radix_unlink(struct iopte_radix *radix, unsigned int shift,
 			void *table, u64 iova);
+
+bool iopte_radix_next_leaf(struct iopte_radix *radix, u64 *iova,
+			   unsigned int *shift, struct iopte_entry *entry);
+void iopte_radix_census(struct iopte_radix *radix, struct iopte_census *census);
 
 /* The slot in a table of level @shift that translates @iova. */
 static inline unsigned int iopte_slot(const struct iopte_radix *radix,
@@ -202,6 +218,13 @@ static __always_inline void iopte_live_sub(struct iopte_radix *radix,
 	atomic_fetch_sub_release(num, &iopte_live_desc(radix, table)->live);
 }
 
+/* How many entries of @table reservations cover, in all, at some time. */
+static inline u32 iopte_reserved(struct iopte_radix *radix, const void *table)
+{
+	/* for those who look on: unreserve may be about to change it */
+	return data_race(iopte_desc(radix, table)->reserved);
+}
+
 int iopte_radix_bring(struct iopte_radix *radix, unsigned int shift, void *table,
 		      unsigned int leaf_shift, u64 iova, gfp_t gfp);
 int iopte_radix_split(struct iopte_radix *radix, unsigned int shift, u64 iova);
@@ -212,6 +235,9 @@ void iopte_radix_flush_pending(struct iopte_radix *radix, u64 iova, size_t size)
 void iopte_radix_collect_counted(struct iopte_radix *radix,
 				 struct iopte_page *desc,
 				 struct iopte_list *list);
+
+void *iopte_radix_child(struct iopte_radix *radix, unsigned int shift, void *table,
+			unsigned int slot, bool *linked);
 
 int iopte_radix_enable(struct iopte_radix *radix);
 void iopte_radix_disable(struct iopte_radix *radix, struct iopte_list *list);
@@ -276,6 +302,18 @@ static inline void iopte_radix_collect_counted(struct iopte_radix *radix,
 					       struct iopte_page *desc,
 					       struct iopte_list *list)
 {
+}
+
+static inline void *iopte_radix_child(struct iopte_radix *radix,
+				      unsigned int shift, void *table,
+				      unsigned int slot, bool *linked)
+{
+	return NULL;
+}
+
+static inline u32 iopte_reserved(struct iopte_radix *radix, const void *table)
+{
+	return 0;
 }
 
 static inline int iopte_radix_enable(struct iopte_radix *radix)

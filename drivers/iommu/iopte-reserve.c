@@ -109,6 +109,7 @@
 #include <linux/string.h>
 
 #include "iopte-radix.h"
+#include "iopte_trace.h"
 
 /* How many tables are allocated between looks at signals. */
 #define IOPTE_RESERVE_BATCH	256
@@ -253,6 +254,30 @@ static struct iopte_page *iopte_child(struct iopte_radix *radix, void *table,
 	if (*linked)
 		return iopte_of(radix->iop->pool, entry.table);
 	return *iopte_parked_find(parent, slot);
+}
+
+/**
+ * iopte_radix_child - the child of a table in a slot, linked or parked
+ * @radix: the tree.
+ * @shift: level of the table.
+ * @table: the table.
+ * @slot: the slot.
+ * @linked: whether it is linked.
+ *
+ * Context: In a read section, which keeps the child from being freed.
+ * Return: the child, or NULL.
+ */
+void *iopte_radix_child(struct iopte_radix *radix, unsigned int shift, void *table,
+			unsigned int slot, bool *linked)
+{
+	struct iopte_page *parent = iopte_desc(radix, table), *child;
+	unsigned long flags;
+
+	RCU_LOCKDEP_WARN(!rcu_read_lock_held(), "iopte: child without a read section");
+	iopte_lock(radix, parent, flags);
+	child = iopte_child(radix, table, parent, shift, slot, linked);
+	iopte_unlock(radix, parent, flags);
+	return child ? iopte_address(radix->iop->pool, child) : NULL;
 }
 
 /**
@@ -424,6 +449,8 @@ static int iopte_bring(struct iopte_radix *radix, unsigned int shift, void *tabl
 
 	/* A block may have been written since: it takes no lock. */
 	if (radix->ops->install(radix, ptep, 0, child)) {
+		if (parked)
+			trace_iopte_unpark(radix->iop->pool->id, child, table, slot);
 		iopte_live_unmark(desc, 0);
 		goto out_unlock;
 	}
@@ -467,6 +494,9 @@ static int iopte_split(struct iopte_radix *radix, unsigned int shift, void *tabl
 	do {
 		radix->ops->fill(radix, shift - radix->stride, child, entry.raw);
 		if (radix->ops->install(radix, ptep, entry.raw, child)) {
+			if (parked)
+				trace_iopte_unpark(radix->iop->pool->id, child,
+						   table, slot);
 			iopte_live_unmark(desc, radix->table_mask + 1);
 			goto out_unlock;
 		}
@@ -668,6 +698,7 @@ static void iopte_park_children(struct iopte_radix *radix, unsigned int shift,
 		child = iopte_of(radix->iop->pool, entry.table);
 		child->slot = slot;
 		iopte_parked_add(desc, child);
+		trace_iopte_park(radix->iop->pool->id, entry.table, table, slot);
 	}
 	iopte_unlock(radix, desc, flags);
 }
@@ -718,6 +749,7 @@ bool iopte_radix_park(struct iopte_radix *radix, unsigned int shift, void *table
 	if (iopte_is_reserved(parent)) {
 		desc->slot = slot;
 		iopte_parked_add(parent, desc);
+		trace_iopte_park(iop->pool->id, entry.table, table, slot);
 	} else {
 		leaves = true;
 	}
@@ -851,8 +883,12 @@ static struct iopte_page *iopte_reserve_child(struct iopte_radix *radix,
 			else
 				iopte_live_sub(radix, table, 1);
 		}
-		if (!linked)
+		if (!linked) {
 			iopte_parked_add(parent, child);
+			trace_iopte_park(radix->iop->pool->id,
+					 iopte_address(radix->iop->pool, child),
+					 table, slot);
+		}
 	}
 	if (!iopte_is_reserved(child))
 		parent->children++;
@@ -1257,6 +1293,7 @@ int iopte_radix_reserve(struct iopte_radix *radix, u64 iova, u64 size,
 		iopte_sweep(radix, iova, last);
 		mutex_unlock(&radix->mutex);
 	}
+	trace_iopte_reserve(radix->iop->pool->id, iova, size, pgsize, ret);
 	return ret;
 }
 
@@ -1288,6 +1325,7 @@ void iopte_radix_unreserve(struct iopte_radix *radix, u64 iova, u64 size,
 		iopte_sweep(radix, iova, last);
 	}
 	mutex_unlock(&radix->mutex);
+	trace_iopte_unreserve(radix->iop->pool->id, iova, size, pgsize, reserved);
 	WARN(!reserved, "iopte: unreserve of what is not reserved\n");
 }
 

@@ -29,6 +29,8 @@
 
 #include "iommu-pages.h"
 #include "iopte.h"
+#define CREATE_TRACE_POINTS
+#include "iopte_trace.h"
 
 /* How many blocks an allocator is asked for or given at a time. */
 #define IOPTE_BATCH		16
@@ -78,6 +80,14 @@ do {									\
 	if (IS_ENABLED(CONFIG_IOMMU_DEBUGFS))				\
 		atomic_long_add(n, &iopte_stats.counter);		\
 } while (0)
+
+static void iopte_count_waiting(struct iopte_pool *pool, long n)
+{
+#ifdef CONFIG_IOMMU_DEBUGFS
+	atomic_long_add(n, &pool->waiting);
+#endif
+	iopte_count(waiting, n);
+}
 
 static bool iopte_block_charged(struct page *block)
 {
@@ -359,6 +369,18 @@ static struct iopte_page *iopte_free_split(struct iopte_pool *pool,
 	return block;
 }
 
+static void iopte_trace_free(struct iopte_pool *pool, struct iopte_page *desc)
+{
+	if (!trace_iopte_free_enabled())
+		return;
+
+	if (pool->split && !(desc->state & IOPTE_ROOT))
+		trace_iopte_free(pool->id, desc->table, pool->table_size);
+	else
+		trace_iopte_free(pool->id, folio_address(iopte_page_folio(desc)),
+				 folio_size(iopte_page_folio(desc)));
+}
+
 /* Free a list of tables of one order that no walker can reach; returns how many. */
 static long iopte_free_tables(struct iopte_pool *pool, struct iopte_page *desc)
 {
@@ -373,6 +395,7 @@ static long iopte_free_tables(struct iopte_pool *pool, struct iopte_page *desc)
 	for (; desc; desc = next) {
 		next = desc->next;
 		freed++;
+		iopte_trace_free(pool, desc);
 		if (pool->split) {
 			if (desc->state & IOPTE_ROOT)
 				order = folio_order(iopte_page_folio(desc));
@@ -402,7 +425,7 @@ static void iopte_free_batch(struct iopte_page *first)
 	first->next = first->rest;
 	first->pool = NULL;
 	freed = iopte_free_tables(pool, first);
-	iopte_count(waiting, -freed);
+	iopte_count_waiting(pool, -freed);
 	iopte_pool_put(pool);
 }
 
@@ -467,7 +490,7 @@ static struct iopte_page *iopte_make_batch(struct iopte_pool *pool,
 		last = last->next;
 	list->head = last->next;
 	last->next = NULL;
-	iopte_count(waiting, n);
+	iopte_count_waiting(pool, n);
 
 	first->rest = first->next;
 	first->pool = pool;
@@ -765,6 +788,7 @@ static __always_inline void *iopte_alloc_new(struct iopte_pool *pool, gfp_t gfp)
 	}
 
 	iopte_count(allocated, 1);
+	trace_iopte_alloc(pool->id, table, pool->table_size);
 
 	if (pool->dev && !iopte_dma_map(pool, table, pool->table_size)) {
 		iopte_free_one(pool, iopte_of(pool, table));
@@ -827,6 +851,7 @@ static unsigned int iopte_stock_add(struct iopte_pool *pool,
 			continue;
 		table = iopte_address(pool, desc);
 		iopte_count(allocated, 1);
+		trace_iopte_alloc(pool->id, table, pool->table_size);
 		if (pool->dev && !iopte_dma_map(pool, table, pool->table_size)) {
 			iopte_free_one(pool, desc);
 			continue;
@@ -937,6 +962,7 @@ void *iopte_alloc_root(struct iopte_pool *pool, size_t size, gfp_t gfp)
 	block->state = IOPTE_ROOT;
 	root = folio_address(iopte_page_folio(block));
 	iopte_count(allocated, 1);
+	trace_iopte_alloc(pool->id, root, PAGE_SIZE << req.order);
 	if (pool->dev && !iopte_dma_map(pool, root, size)) {
 		iopte_free_one(pool, block);
 		return NULL;
@@ -984,6 +1010,7 @@ void iopte_free_root(struct iopte_pool *pool, void *root, size_t size)
 struct iopte_pool *iopte_pool_create(const struct io_pgtable_cfg *cfg,
 				     size_t table_size, unsigned int addr_bits)
 {
+	static atomic_t last_id;
 	struct iopte_pool *pool;
 
 	if (WARN_ON(!is_power_of_2(table_size) ||
@@ -1002,6 +1029,7 @@ struct iopte_pool *iopte_pool_create(const struct io_pgtable_cfg *cfg,
 	pool->dev = cfg->coherent_walk ? NULL : cfg->iommu_dev;
 	refcount_set(&pool->ref, 1);
 	pool->table_size = table_size;
+	pool->id = atomic_inc_return(&last_id);
 	pool->table_shift = ilog2(table_size);
 	pool->split = table_size < PAGE_SIZE;
 	pool->user_flush = !cfg->tlb || !cfg->tlb->tlb_flush_walk;

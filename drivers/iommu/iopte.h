@@ -63,6 +63,7 @@
 #include <linux/refcount.h>
 #include <linux/spinlock.h>
 
+struct dentry;
 struct device;
 struct iopte_pool;
 
@@ -203,11 +204,14 @@ struct iopte_list {
  * @ref: held by the page table and by each list in its grace period.
  * @table_size: size of a table in bytes, the root excepted.
  * @table_shift: log2 of @table_size.
+ * @id: the page table's number, for tracing and debugfs.
  * @split: whether tables are smaller than a page, and pages therefore split.
  * @user_flush: whether the user of the page table brackets its own flushes.
  * @lock: protects @partial with the split pages on it, and @unflushed.
  * @stock: while set, where iopte_alloc() takes tables from, instead of
  *         allocating them.  Set and used by one user at a time.
+ * @waiting: how many tables wait for a grace period or a work item.
+ * @debugfs: the page table's directory.
  * @partial: split pages with at least one free table.
  * @unflushed: tables that wait for their user's flush.
  */
@@ -217,10 +221,15 @@ struct iopte_pool {
 	struct device		*dev;
 	refcount_t		ref;
 	unsigned int		table_size;
+	u32			id;
 	u8			table_shift;
 	bool			split;
 	bool			user_flush;
 	struct io_pgtable_stock	*stock;
+#ifdef CONFIG_IOMMU_DEBUGFS
+	atomic_long_t		waiting;
+	struct dentry		*debugfs;
+#endif
 	spinlock_t		lock;	/* protects what follows */
 	struct list_head	partial;
 	struct iopte_list	unflushed;
