@@ -68,6 +68,7 @@ FRAME = re.compile(r'([A-Za-z_][\w.$]*)\+0x[0-9a-f]+/0x[0-9a-f]+')
 RULER = re.compile(r'={66}$')
 # what a whole report has: two accesses with a stack each, and its last lines
 ACCESS = re.compile(r' to 0x[0-9a-f]+ of \d+ bytes by ')
+UNKNOWN = 'race at unknown origin'
 REPORTER = 'Reported by Kernel Concurrency Sanitizer on'
 
 
@@ -81,7 +82,9 @@ def foreign_races(lines, own, known):
     """{line number: title} of the data races that no function in own takes part in,
     and of those whose title is in known.
 
-    A report is one of them only if it is whole, with the stacks of both sides.
+    A report is one of them only if it is whole, with the stacks of both sides; or
+    of one, where the value changed while KCSAN watched it and nobody was seen to
+    write: such a report is known by "FUNCTION / unknown origin".
     """
     found, n = {}, 0
     while n < len(lines):
@@ -89,19 +92,25 @@ def foreign_races(lines, own, known):
         n += 1
         if not m:
             continue
-        stacks, whole = [], False
+        stacks, whole, unknown = [], False, False
         while n < len(lines) and not RULER.search(lines[n]) and not RACE.search(lines[n]):
             if ACCESS.search(lines[n]):
                 stacks.append(set())
             elif stacks and not whole:
                 stacks[-1].update(FRAME.findall(lines[n]))
             whole |= REPORTER in lines[n]
+            unknown |= UNKNOWN in lines[n]
             n += 1
         if n == len(lines) or not RULER.search(lines[n]):
             continue
-        if whole and len(stacks) == 2 and all(stacks) and (
-                m[1] in known or not (stacks[0] | stacks[1]) & own):
-            found[begin + 1] = m[1]
+        title = m[1]
+        if unknown:
+            title = title.split('+')[0] + ' / unknown origin'
+            if whole and len(stacks) == 1 and all(stacks) and title in known:
+                found[begin + 1] = title
+        elif whole and len(stacks) == 2 and all(stacks) and (
+                title in known or not (stacks[0] | stacks[1]) & own):
+            found[begin + 1] = title
     return found
 
 

@@ -45,6 +45,20 @@ mode() {
 }
 
 mode strict DMA "$image" iommu.passthrough=0 iommu.strict=1
+# Each page table's own account of its tables adds up to the count over all.
+log=$LOGS/boot-strict-console.log
+# number WHAT: what the guest reported so, or 0
+number() { said "$log" "$1" | grep -x '[0-9][0-9]*' || echo 0; }
+used=$(($(number 'iopte allocated:') - $(number 'iopte freed:') -
+	$(number 'iopte waiting:') - $(number 'iopte unflushed:')))
+ok=fail
+if [ "$used" -gt 1 ] && [ "$(number page-tables-tables)" = "$used" ] &&
+   [ "$(number page-tables-bytes)" -gt 0 ] &&
+   grep -q 'ioptes: page-table [0-9]* ARM 64-bit LPAE stage' "$log"; then
+	ok=pass
+fi
+check $ok "boot, strict: debugfs shows the $used tables in use, and what is mapped"
+
 mode lazy DMA-FQ "$image" iommu.passthrough=0 iommu.strict=0
 
 say "passthrough (must be refused):"

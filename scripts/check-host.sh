@@ -401,6 +401,15 @@ t "console: a function whose name begins like ours" judged pass 'not counted' "$
 t "console: a report without an end" judged fail unexpected "$(race gamma | sed '$d')"
 t "console: one that is cut off by another" judged fail unexpected "$(race ours | sed '/write/q')" "$(race gamma)"
 t "console: one that knows one side only" judged fail unexpected "$(race gamma | sed '/ read to/,/ beta+/d')"
+# one_sided FUNCTION: a report of a value that changed, by what KCSAN has not seen
+one_sided() {
+	printf '[ 1.0] %s\n' "$ruler" "BUG: KCSAN: data-race in $1+0x10/0x20" '' \
+		'race at unknown origin, with read to 0xff of 8 bytes by task 2 on cpu 1:' " $1+0x10/0x20" '' \
+		'Reported by Kernel Concurrency Sanitizer on:' "$ruler"
+}
+t "console: a change of unknown origin" judged fail unexpected "$(one_sided gamma)"
+t "console: one that the base kernel is known for" judged pass 'not counted: process_one_work / unknown origin' "$(one_sided process_one_work)"
+t "console: the same, without an end" judged fail unexpected "$(one_sided process_one_work | sed '$d')"
 t "console: lines were lost" judged fail unexpected '** 12 printk messages dropped **'
 t "console: a report without a stack" judged fail unexpected "$(race gamma | grep -v 0x20)"
 t "console: a race of ours after one of the base kernel" judged fail unexpected "$(race gamma)" "$(race ours_too)"
