@@ -4,21 +4,40 @@
  * the page layer: /sys/kernel/debug/iommu/page_tables/NUMBER, with its shape, how
  * many tables it has in which state, and what is mapped.
  *
- * Reading takes no lock that map, unmap or a driver holds for long: an entry, or
- * a table, is looked up from the root in a read section of its own.  So what a
- * file says of one entry was true at some time during the read, and no more.
+ * Who reads a file takes the lock of its page table for one look at one table, and
+ * may be rescheduled or killed between two.  So what a file says of an entry was true
+ * at some time during the read, and no more.
  *
- * The directory is the last to be made and the first to go: removal waits for those
- * who read in it, and the page table is freed after that.
+ * free_io_pgtable_ops() may be called from reclaim, and so by somebody who is about to
+ * make or to read a file here.  It takes the page table away from the readers, under
+ * the lock, and leaves the directory, which waits for them, to a work item.
  */
 
+#include <linux/cleanup.h>
 #include <linux/debugfs.h>
 #include <linux/mutex.h>
+#include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
 
 #include "iopte-debugfs.h"
 #include "iopte-radix.h"
+
+/**
+ * struct iopte_debugfs - the directory of a page table
+ * @lock: protects @iop, and keeps the page table while it is held.
+ * @iop: the page table, or NULL when it has gone.
+ * @dir: the directory.
+ * @remove: removes it, and frees this.
+ */
+struct iopte_debugfs {
+	spinlock_t		lock;	/* protects the page table */
+	struct io_pgtable	*iop;
+	struct dentry		*dir;
+	struct work_struct	remove;
+};
 
 static const char * const iopte_format_names[IO_PGTABLE_NUM_FMTS] = {
 	[ARM_32_LPAE_S1]	= "ARM 32-bit LPAE stage 1",
@@ -33,9 +52,16 @@ static const char * const iopte_format_names[IO_PGTABLE_NUM_FMTS] = {
 
 static int iopte_shape_show(struct seq_file *m, void *unused)
 {
-	struct io_pgtable *iop = m->private;
-	struct iopte_radix *radix = iop->radix;
+	struct iopte_debugfs *d = m->private;
+	struct io_pgtable *iop;
+	struct iopte_radix *radix;
 	unsigned int shift;
+
+	guard(spinlock_irqsave)(&d->lock);
+	iop = d->iop;
+	if (!iop)
+		return -ENODEV;
+	radix = iop->radix;
 
 	seq_printf(m, "format: %s\n", iopte_format_names[iop->fmt]);
 	seq_printf(m, "input address bits: %u\n", iop->cfg.ias);
@@ -60,27 +86,98 @@ static int iopte_shape_show(struct seq_file *m, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(iopte_shape);
 
+struct iopte_census {
+	unsigned long linked;
+	unsigned long parked;
+	u64 reserved;
+};
+
+/*
+ * Count the tables below the one of level @shift whose range begins at @iova and ends
+ * at @last.
+ */
+static int iopte_count_below(struct iopte_debugfs *d, unsigned int shift, u64 iova,
+			     u64 last, struct iopte_census *census)
+{
+	unsigned int below, last_shift;
+	struct iopte_child child;
+	bool found;
+	int ret;
+
+	do {
+		scoped_guard(spinlock_irqsave, &d->lock) {
+			if (!d->iop)
+				return -ENODEV;
+			found = iopte_radix_next_child(d->iop->radix, shift, &iova,
+						       &child);
+			below = shift - d->iop->radix->stride;
+			last_shift = d->iop->radix->last_shift;
+		}
+		if (!found)
+			return 0;
+
+		census->linked += child.linked;
+		census->parked += !child.linked;
+		census->reserved += child.reserved;
+		if (below != last_shift) {
+			ret = iopte_count_below(d, below, iova,
+						iova + (BIT_ULL(shift) - 1), census);
+			if (ret)
+				return ret;
+		}
+		cond_resched();
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		iova += BIT_ULL(shift);
+	} while (iova <= last);
+	return 0;
+}
+
 static int iopte_tables_show(struct seq_file *m, void *unused)
 {
-	struct io_pgtable *iop = m->private;
-	struct iopte_pool *pool = iop->pool;
-	struct iopte_census census = {};
-	struct iopte_page *desc;
+	struct iopte_debugfs *d = m->private;
+	struct iopte_census census = { .linked = 1 };
+	unsigned int top = 0, last_shift = 0;
 	unsigned long unflushed = 0;
+	struct iopte_page *desc;
+	bool radix = false;
+	u64 last = 0;
+	long waiting;
+	int ret = 0;
 
-	if (iop->radix) {
-		iopte_radix_census(iop->radix, &census);
+	scoped_guard(spinlock_irqsave, &d->lock) {
+		if (!d->iop)
+			return -ENODEV;
+		radix = d->iop->radix;
+		if (radix) {
+			top = d->iop->radix->top_shift;
+			last_shift = d->iop->radix->last_shift;
+			last = iopte_radix_last(d->iop->radix);
+			guard(rcu)();
+			census.reserved = iopte_radix_reserved(d->iop->radix,
+							       d->iop->radix->root);
+		}
+	}
+	if (top != last_shift)
+		ret = iopte_count_below(d, top, 0, last, &census);
+	if (ret)
+		return ret;
+
+	scoped_guard(spinlock_irqsave, &d->lock) {
+		if (!d->iop)
+			return -ENODEV;
+		waiting = atomic_long_read(&d->iop->pool->waiting);
+		guard(spinlock)(&d->iop->pool->lock);
+		for (desc = d->iop->pool->unflushed.head; desc; desc = desc->next)
+			unflushed++;
+	}
+
+	if (radix) {
 		seq_printf(m, "linked: %lu\n", census.linked);
 		seq_printf(m, "parked: %lu\n", census.parked);
 		seq_printf(m, "reserved entries: %llu\n", census.reserved);
 	}
-
-	spin_lock_irq(&pool->lock);
-	for (desc = pool->unflushed.head; desc; desc = desc->next)
-		unflushed++;
-	spin_unlock_irq(&pool->lock);
-
-	seq_printf(m, "waiting: %ld\n", atomic_long_read(&pool->waiting));
+	seq_printf(m, "waiting: %ld\n", waiting);
 	seq_printf(m, "unflushed: %lu\n", unflushed);
 	return 0;
 }
@@ -98,16 +195,36 @@ struct iopte_run {
 	unsigned int shift;
 };
 
+/* The next leaf entry at or behind *@iova: 1, or 0 when there is none, or an error. */
+static int iopte_map_leaf(struct iopte_debugfs *d, u64 *iova, unsigned int *shift,
+			  struct iopte_entry *entry)
+{
+	int ret;
+
+	do {
+		cond_resched();
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		scoped_guard(spinlock_irqsave, &d->lock) {
+			ret = -ENODEV;
+			if (d->iop)
+				ret = iopte_radix_next_leaf(d->iop->radix, iova, shift,
+							    entry);
+		}
+	} while (!ret);
+	return ret == -ENOENT ? 0 : ret;
+}
+
 static void *iopte_map_find(struct seq_file *m, u64 iova)
 {
-	struct io_pgtable *iop = m->private;
-	struct iopte_radix *radix = iop->radix;
 	struct iopte_entry entry;
 	struct iopte_run *run;
 	unsigned int shift;
+	int ret;
 
-	if (!iopte_radix_next_leaf(radix, &iova, &shift, &entry))
-		return NULL;
+	ret = iopte_map_leaf(m->private, &iova, &shift, &entry);
+	if (ret <= 0)
+		return ERR_PTR(ret);
 	run = kmalloc(sizeof(*run), GFP_KERNEL);
 	if (!run)
 		return ERR_PTR(-ENOMEM);
@@ -116,10 +233,14 @@ static void *iopte_map_find(struct seq_file *m, u64 iova)
 	do {
 		run->num++;
 		iova += BIT_ULL(shift);
-		cond_resched();
-	} while (iopte_radix_next_leaf(radix, &iova, &shift, &entry) &&
-		 shift == run->shift && iova == run->iova + (run->num << shift) &&
+		ret = iopte_map_leaf(m->private, &iova, &shift, &entry);
+	} while (ret > 0 && shift == run->shift &&
+		 iova == run->iova + (run->num << shift) &&
 		 entry.raw == run->raw + (run->num << shift));
+	if (ret < 0) {
+		kfree(run);
+		return ERR_PTR(ret);
+	}
 	return run;
 }
 
@@ -160,9 +281,19 @@ static const struct seq_operations iopte_map_sops = {
 };
 DEFINE_SEQ_ATTRIBUTE(iopte_map);
 
+static void iopte_debugfs_work(struct work_struct *work)
+{
+	struct iopte_debugfs *d = container_of(work, struct iopte_debugfs, remove);
+
+	debugfs_remove(d->dir);
+	kfree(d);
+}
+
 /**
  * iopte_debugfs_add - make the directory of a page table
  * @iop: the page table, complete but for maps.
+ *
+ * Where that is not possible the page table has none.
  *
  * Context: May sleep.
  */
@@ -170,10 +301,14 @@ void iopte_debugfs_add(struct io_pgtable *iop)
 {
 	static DEFINE_MUTEX(lock);
 	static struct dentry *all;
+	struct iopte_debugfs *d;
 	char name[16];
 
 	/* A format without a pool, or before iommu_init() */
 	if (!iop->pool || !iommu_debugfs_dir)
+		return;
+	d = kzalloc(sizeof(*d), GFP_KERNEL);
+	if (!d)
 		return;
 
 	mutex_lock(&lock);
@@ -181,23 +316,32 @@ void iopte_debugfs_add(struct io_pgtable *iop)
 		all = debugfs_create_dir("page_tables", iommu_debugfs_dir);
 	mutex_unlock(&lock);
 
+	spin_lock_init(&d->lock);
+	d->iop = iop;
+	INIT_WORK(&d->remove, iopte_debugfs_work);
 	snprintf(name, sizeof(name), "%u", iop->pool->id);
-	iop->pool->debugfs = debugfs_create_dir(name, all);
-	debugfs_create_file("shape", 0400, iop->pool->debugfs, iop, &iopte_shape_fops);
-	debugfs_create_file("tables", 0400, iop->pool->debugfs, iop, &iopte_tables_fops);
+	d->dir = debugfs_create_dir(name, all);
+	debugfs_create_file("shape", 0400, d->dir, d, &iopte_shape_fops);
+	debugfs_create_file("tables", 0400, d->dir, d, &iopte_tables_fops);
 	if (iop->radix)
-		debugfs_create_file("map", 0400, iop->pool->debugfs, iop,
-				    &iopte_map_fops);
+		debugfs_create_file("map", 0400, d->dir, d, &iopte_map_fops);
+	iop->pool->debugfs = d;
 }
 
 /**
- * iopte_debugfs_remove - remove the directory of a page table
+ * iopte_debugfs_remove - take a page table away from those who read in its directory
  * @iop: the page table, which is about to be freed.
  *
- * Context: May sleep: waits for those who read in it.
+ * Context: Any context but NMI.
  */
 void iopte_debugfs_remove(struct io_pgtable *iop)
 {
-	if (iop->pool)
-		debugfs_remove(iop->pool->debugfs);
+	struct iopte_debugfs *d = iop->pool ? iop->pool->debugfs : NULL;
+
+	if (!d)
+		return;
+
+	scoped_guard(spinlock_irqsave, &d->lock)
+		d->iop = NULL;
+	queue_work(system_unbound_wq, &d->remove);
 }

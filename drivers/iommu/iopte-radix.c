@@ -83,103 +83,106 @@ bool iopte_radix_unlink(struct iopte_radix *radix, unsigned int shift,
 	return true;
 }
 
+/* The child of a table in a slot, linked or, in a tree that counts, parked. */
+static void *iopte_radix_child(struct iopte_radix *radix, unsigned int shift,
+			       void *table, unsigned int slot, bool *linked)
+{
+	struct iopte_entry entry;
+
+	if (iopte_radix_counts(radix))
+		return iopte_counted_child(radix, shift, table, slot, linked);
+
+	entry = radix->ops->read(radix, shift, iopte_at(radix, table, slot));
+	*linked = true;
+	return entry.type == IOPTE_TABLE ? entry.table : NULL;
+}
+
 /**
- * iopte_radix_next_leaf - find the first leaf at or behind an address
+ * iopte_radix_next_leaf - find the next leaf entry
  * @radix: the tree.
- * @iova: where to begin; what the leaf entry translates begins at or before it only
- *        where it is in a block.  Set to the start of what the entry translates.
+ * @iova: where to begin, which may be inside of a block.  Set to the start of what
+ *        the entry translates, or to where to go on.
  * @shift: set to the level of the entry.
  * @entry: set to the entry, as it was read.
  *
- * A walker for those who look at a page table that others change meanwhile: it
- * starts at the root, in a read section of its own, so that the caller may sleep
- * between two calls.
+ * For those who look at a page table that others change meanwhile.  Starts at the
+ * root and looks at one table, in a read section of its own: whoever calls it again
+ * and again may sleep between the calls.
+ *
+ * Context: Any context but NMI.
+ * Return: 1: found; 0: not in this table, go on; -ENOENT: there is none.
+ */
+int iopte_radix_next_leaf(struct iopte_radix *radix, u64 *iova,
+			  unsigned int *shift, struct iopte_entry *entry)
+{
+	unsigned int slot, mask = radix->root_mask;
+	void *table = radix->root;
+
+	if (*iova > iopte_radix_last(radix))
+		return -ENOENT;
+
+	guard(rcu)();
+	*shift = radix->top_shift;
+	slot = iopte_slot(radix, *shift, *iova);
+	for (;;) {
+		*entry = radix->ops->read(radix, *shift, iopte_at(radix, table, slot));
+		if (entry->type == IOPTE_TABLE) {
+			table = entry->table;
+			mask = radix->table_mask;
+			*shift -= radix->stride;
+			slot = iopte_slot(radix, *shift, *iova);
+			continue;
+		}
+		*iova &= ~(BIT_ULL(*shift) - 1);
+		if (entry->type == IOPTE_LEAF)
+			return 1;
+		*iova += BIT_ULL(*shift);
+		if (slot++ == mask)
+			return 0;
+	}
+}
+
+/**
+ * iopte_radix_next_child - find the next child of a table
+ * @radix: the tree.
+ * @shift: level of the table, above the last one.
+ * @iova: an address that the table translates, in the slot to begin with.  Set to
+ *        where the slot's range begins.
+ * @child: set to what was found.
+ *
+ * As iopte_radix_next_leaf().
  *
  * Context: Any context but NMI.
  * Return: whether there is one.
  */
-bool iopte_radix_next_leaf(struct iopte_radix *radix, u64 *iova,
-			   unsigned int *shift, struct iopte_entry *entry)
+bool iopte_radix_next_child(struct iopte_radix *radix, unsigned int shift, u64 *iova,
+			    struct iopte_child *child)
 {
-	const u64 last = ((u64)radix->root_mask << radix->top_shift) |
-			 (BIT_ULL(radix->top_shift) - 1);
-	u64 at = *iova, next;
-	void *table;
+	unsigned int at = radix->top_shift, slot, mask = radix->root_mask;
+	void *table = radix->root;
 
-	while (at <= last) {
-		*shift = radix->top_shift;
-		table = radix->root;
-		rcu_read_lock();
-		for (;;) {
-			*entry = radix->ops->read(radix, *shift,
-						  iopte_at(radix, table,
-							   iopte_slot(radix, *shift, at)));
-			if (entry->type != IOPTE_TABLE)
-				break;
-			table = entry->table;
-			*shift -= radix->stride;
-		}
-		rcu_read_unlock();
+	guard(rcu)();
+	for (; at > shift; at -= radix->stride) {
+		table = iopte_radix_child(radix, at, table,
+					  iopte_slot(radix, at, *iova),
+					  &child->linked);
+		if (!table)
+			return false;
+		mask = radix->table_mask;
+	}
 
-		next = at & ~(BIT_ULL(*shift) - 1);
-		if (entry->type == IOPTE_LEAF) {
-			*iova = next;
+	*iova &= ~(BIT_ULL(shift) - 1);
+	for (slot = iopte_slot(radix, shift, *iova); slot <= mask; slot++) {
+		void *found = iopte_radix_child(radix, shift, table, slot,
+						&child->linked);
+
+		if (found) {
+			child->reserved = iopte_radix_reserved(radix, found);
 			return true;
 		}
-		at = next + BIT_ULL(*shift);
+		*iova += BIT_ULL(shift);
 	}
 	return false;
-}
-
-static void iopte_census_table(struct iopte_radix *radix, unsigned int shift,
-			       void *table, struct iopte_census *census)
-{
-	unsigned int n = (shift == radix->top_shift ? radix->root_mask :
-						      radix->table_mask) + 1;
-	unsigned int slot;
-
-	if (iopte_radix_counts(radix))
-		census->reserved += iopte_reserved(radix, table);
-	if (shift == radix->last_shift)
-		return;
-
-	for (slot = 0; slot < n; slot++) {
-		struct iopte_entry entry;
-		bool linked = true;
-		void *child = NULL;
-
-		if (iopte_radix_counts(radix)) {
-			child = iopte_radix_child(radix, shift, table, slot, &linked);
-		} else {
-			entry = radix->ops->read(radix, shift,
-						 iopte_at(radix, table, slot));
-			if (entry.type == IOPTE_TABLE)
-				child = entry.table;
-		}
-		if (!child)
-			continue;
-		if (linked)
-			census->linked++;
-		else
-			census->parked++;
-		iopte_census_table(radix, shift - radix->stride, child, census);
-	}
-}
-
-/**
- * iopte_radix_census - count the tables of a page table
- * @radix: the tree, which others may change meanwhile.
- * @census: what there was; a table that comes or goes may be missed.
- *
- * Looks at each slot above the last level.
- *
- * Context: Any context but NMI.
- */
-void iopte_radix_census(struct iopte_radix *radix, struct iopte_census *census)
-{
-	*census = (struct iopte_census){ .linked = 1 };
-	guard(rcu)();
-	iopte_census_table(radix, radix->top_shift, radix->root, census);
 }
 
 /**

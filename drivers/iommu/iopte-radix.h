@@ -120,15 +120,13 @@ struct iopte_radix {
 };
 
 /**
- * struct iopte_census - what tables a page table has
- * @linked: how many are linked, the root among them.
- * @parked: how many are parked.
- * @reserved: how many entries reservations cover, each as often as it is reserved.
+ * struct iopte_child - a table that another leads to, as it was seen
+ * @linked: whether it was linked, and not parked.
+ * @reserved: how many of its entries reservations covered, in all.
  */
-struct iopte_census {
-	unsigned long	linked;
-	unsigned long	parked;
-	u64		reserved;
+struct iopte_child {
+	bool	linked;
+	u32	reserved;
 };
 
 void iopte_radix_init(struct iopte_radix *radix, size_t root_size);
@@ -136,9 +134,10 @@ void iopte_radix_destroy(struct iopte_radix *radix, size_t root_size);
 bool iopte_radix_unlink(struct iopte_radix *radix, unsigned int shift,
 			void *table, u64 iova);
 
-bool iopte_radix_next_leaf(struct iopte_radix *radix, u64 *iova,
-			   unsigned int *shift, struct iopte_entry *entry);
-void iopte_radix_census(struct iopte_radix *radix, struct iopte_census *census);
+int iopte_radix_next_leaf(struct iopte_radix *radix, u64 *iova,
+			  unsigned int *shift, struct iopte_entry *entry);
+bool iopte_radix_next_child(struct iopte_radix *radix, unsigned int shift, u64 *iova,
+			    struct iopte_child *child);
 
 /* The slot in a table of level @shift that translates @iova. */
 static inline unsigned int iopte_slot(const struct iopte_radix *radix,
@@ -146,6 +145,13 @@ static inline unsigned int iopte_slot(const struct iopte_radix *radix,
 {
 	return (iova >> shift) & (shift == radix->top_shift ? radix->root_mask :
 							      radix->table_mask);
+}
+
+/* The last address that the tree translates. */
+static inline u64 iopte_radix_last(const struct iopte_radix *radix)
+{
+	return ((u64)radix->root_mask << radix->top_shift) |
+	       (BIT_ULL(radix->top_shift) - 1);
 }
 
 /* The entry in slot @slot of @table. */
@@ -169,7 +175,7 @@ static inline void *iopte_at(const struct iopte_radix *radix, void *table,
 
 static inline bool iopte_radix_counts(const struct iopte_radix *radix)
 {
-	return radix->counts;
+	return READ_ONCE(radix->counts);
 }
 
 static inline struct iopte_page *iopte_desc(struct iopte_radix *radix,
@@ -218,13 +224,6 @@ static __always_inline void iopte_live_sub(struct iopte_radix *radix,
 	atomic_fetch_sub_release(num, &iopte_live_desc(radix, table)->live);
 }
 
-/* How many entries of @table reservations cover, in all, at some time. */
-static inline u32 iopte_reserved(struct iopte_radix *radix, const void *table)
-{
-	/* for those who look on: unreserve may be about to change it */
-	return data_race(iopte_desc(radix, table)->reserved);
-}
-
 int iopte_radix_bring(struct iopte_radix *radix, unsigned int shift, void *table,
 		      unsigned int leaf_shift, u64 iova, gfp_t gfp);
 int iopte_radix_split(struct iopte_radix *radix, unsigned int shift, u64 iova);
@@ -236,8 +235,9 @@ void iopte_radix_collect_counted(struct iopte_radix *radix,
 				 struct iopte_page *desc,
 				 struct iopte_list *list);
 
-void *iopte_radix_child(struct iopte_radix *radix, unsigned int shift, void *table,
-			unsigned int slot, bool *linked);
+void *iopte_counted_child(struct iopte_radix *radix, unsigned int shift, void *table,
+			  unsigned int slot, bool *linked);
+u32 iopte_radix_reserved(struct iopte_radix *radix, const void *table);
 
 int iopte_radix_enable(struct iopte_radix *radix);
 void iopte_radix_disable(struct iopte_radix *radix, struct iopte_list *list);
@@ -304,14 +304,14 @@ static inline void iopte_radix_collect_counted(struct iopte_radix *radix,
 {
 }
 
-static inline void *iopte_radix_child(struct iopte_radix *radix,
-				      unsigned int shift, void *table,
-				      unsigned int slot, bool *linked)
+static inline void *iopte_counted_child(struct iopte_radix *radix,
+					unsigned int shift, void *table,
+					unsigned int slot, bool *linked)
 {
 	return NULL;
 }
 
-static inline u32 iopte_reserved(struct iopte_radix *radix, const void *table)
+static inline u32 iopte_radix_reserved(struct iopte_radix *radix, const void *table)
 {
 	return 0;
 }

@@ -257,7 +257,7 @@ static struct iopte_page *iopte_child(struct iopte_radix *radix, void *table,
 }
 
 /**
- * iopte_radix_child - the child of a table in a slot, linked or parked
+ * iopte_counted_child - the child of a table in a slot, linked or parked
  * @radix: the tree.
  * @shift: level of the table.
  * @table: the table.
@@ -267,8 +267,8 @@ static struct iopte_page *iopte_child(struct iopte_radix *radix, void *table,
  * Context: In a read section, which keeps the child from being freed.
  * Return: the child, or NULL.
  */
-void *iopte_radix_child(struct iopte_radix *radix, unsigned int shift, void *table,
-			unsigned int slot, bool *linked)
+void *iopte_counted_child(struct iopte_radix *radix, unsigned int shift, void *table,
+			  unsigned int slot, bool *linked)
 {
 	struct iopte_page *parent = iopte_desc(radix, table), *child;
 	unsigned long flags;
@@ -278,6 +278,28 @@ void *iopte_radix_child(struct iopte_radix *radix, unsigned int shift, void *tab
 	child = iopte_child(radix, table, parent, shift, slot, linked);
 	iopte_unlock(radix, parent, flags);
 	return child ? iopte_address(radix->iop->pool, child) : NULL;
+}
+
+/**
+ * iopte_radix_reserved - how many entries of a table reservations cover, in all
+ * @radix: the tree.
+ * @table: the table, which may have left the tree meanwhile.
+ *
+ * Context: In a read section, which keeps the table from being freed.
+ * Return: that number; 0 in a tree that does not count.
+ */
+u32 iopte_radix_reserved(struct iopte_radix *radix, const void *table)
+{
+	struct iopte_page *desc = iopte_desc(radix, table);
+	unsigned long flags;
+	u32 reserved = 0;
+
+	/* Retired, the descriptor has something else there. */
+	iopte_lock(radix, desc, flags);
+	if (iopte_radix_counts(radix) && desc->state & IOPTE_COUNTED)
+		reserved = desc->reserved;
+	iopte_unlock(radix, desc, flags);
+	return reserved;
 }
 
 /**
@@ -1340,6 +1362,7 @@ void iopte_radix_unreserve(struct iopte_radix *radix, u64 iova, u64 size,
 int iopte_radix_enable(struct iopte_radix *radix)
 {
 	const struct iommu_flush_ops *tlb = radix->iop->cfg.tlb;
+	unsigned long flags;
 
 	if (radix->counts)
 		return 0;
@@ -1349,9 +1372,12 @@ int iopte_radix_enable(struct iopte_radix *radix)
 		       (size_t)(radix->root_mask + 1) << radix->entry_shift))
 		return -EBUSY;
 
+	/* The lock is for who looks at the root in debugfs */
+	iopte_lock(radix, radix->root_desc, flags);
 	iopte_count_table(radix->root_desc, 0);
 	atomic_set(&radix->root_desc->live, 0);	/* is kept, and never marked */
-	radix->counts = true;
+	iopte_unlock(radix, radix->root_desc, flags);
+	WRITE_ONCE(radix->counts, true);
 	return 0;
 }
 

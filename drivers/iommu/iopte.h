@@ -63,8 +63,8 @@
 #include <linux/refcount.h>
 #include <linux/spinlock.h>
 
-struct dentry;
 struct device;
+struct iopte_debugfs;
 struct iopte_pool;
 
 /**
@@ -228,7 +228,7 @@ struct iopte_pool {
 	struct io_pgtable_stock	*stock;
 #ifdef CONFIG_IOMMU_DEBUGFS
 	atomic_long_t		waiting;
-	struct dentry		*debugfs;
+	struct iopte_debugfs	*debugfs;
 #endif
 	spinlock_t		lock;	/* protects what follows */
 	struct list_head	partial;

@@ -63,7 +63,7 @@ DECLARE_EVENT_CLASS(iopte_parked,
 			      __entry->slot)
 );
 
-/* A table stays with its parent, and is not linked. */
+/* A table stays with its parent, and is not linked, until iopte_unpark or iopte_free. */
 DEFINE_EVENT(iopte_parked, iopte_park,
 	     TP_PROTO(u32 pgtable, const void *table,
 		      const void *parent, unsigned int slot),
