@@ -35,8 +35,10 @@ uml)	kernel=$out/linux timeout=120 smp=1 append=(kunit_shutdown=halt) every=1 ;;
 	"$TOP/scripts/boot.py" --check-qemu || exit 1 ;;
 esac
 case $variant in
-# instrumented kernels are several times slower; four threads also find more
-*-debug | *-kcsan) timeout=1500 smp=4 every=5 ;;
+# instrumented kernels are several times slower; four threads also find more; and
+# where each access is checked, the torture test has a minute (eight cases)
+*-debug) timeout=1500 smp=4 every=5 append+=(iopte_torture.seconds=8) ;;
+*-kcsan) timeout=1500 smp=4 every=5 ;;
 esac
 timeout=${TIMEOUT:-$timeout}
 every=${EVERY:-$every}
