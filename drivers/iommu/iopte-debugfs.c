@@ -50,18 +50,10 @@ static const char * const iopte_format_names[IO_PGTABLE_NUM_FMTS] = {
 	[APPLE_DART2]		= "Apple DART 2",
 };
 
-static int iopte_shape_show(struct seq_file *m, void *unused)
+static void iopte_show_shape(struct seq_file *m, struct io_pgtable *iop)
 {
-	struct iopte_debugfs *d = m->private;
-	struct io_pgtable *iop;
-	struct iopte_radix *radix;
+	struct iopte_radix *radix = iop->radix;
 	unsigned int shift;
-
-	guard(spinlock_irqsave)(&d->lock);
-	iop = d->iop;
-	if (!iop)
-		return -ENODEV;
-	radix = iop->radix;
 
 	seq_printf(m, "format: %s\n", iopte_format_names[iop->fmt]);
 	seq_printf(m, "input address bits: %u\n", iop->cfg.ias);
@@ -71,7 +63,7 @@ static int iopte_shape_show(struct seq_file *m, void *unused)
 	seq_printf(m, "coherent walk: %u\n", iop->cfg.coherent_walk);
 	seq_printf(m, "table size: %u\n", iop->pool->table_size);
 	if (!radix)
-		return 0;
+		return;
 
 	seq_printf(m, "counts: %u\n", iopte_radix_counts(radix));
 	for (shift = radix->top_shift;; shift -= radix->stride) {
@@ -82,7 +74,20 @@ static int iopte_shape_show(struct seq_file *m, void *unused)
 		if (shift == radix->last_shift)
 			break;
 	}
-	return 0;
+}
+
+static int iopte_shape_show(struct seq_file *m, void *unused)
+{
+	struct iopte_debugfs *d = m->private;
+	int ret = 0;
+
+	spin_lock_irq(&d->lock);
+	if (d->iop)
+		iopte_show_shape(m, d->iop);
+	else
+		ret = -ENODEV;
+	spin_unlock_irq(&d->lock);
+	return ret;
 }
 DEFINE_SHOW_ATTRIBUTE(iopte_shape);
 
@@ -99,22 +104,22 @@ struct iopte_census {
 static int iopte_count_below(struct iopte_debugfs *d, unsigned int shift, u64 iova,
 			     u64 last, struct iopte_census *census)
 {
-	unsigned int below, last_shift;
+	unsigned int below = 0, last_shift = 0;
 	struct iopte_child child;
-	bool found;
-	int ret;
+	int found, ret;
 
 	do {
-		scoped_guard(spinlock_irqsave, &d->lock) {
-			if (!d->iop)
-				return -ENODEV;
+		found = -ENODEV;
+		spin_lock_irq(&d->lock);
+		if (d->iop) {
 			found = iopte_radix_next_child(d->iop->radix, shift, &iova,
 						       &child);
 			below = shift - d->iop->radix->stride;
 			last_shift = d->iop->radix->last_shift;
 		}
-		if (!found)
-			return 0;
+		spin_unlock_irq(&d->lock);
+		if (found <= 0)
+			return found;
 
 		census->linked += child.linked;
 		census->parked += !child.linked;
@@ -133,46 +138,55 @@ static int iopte_count_below(struct iopte_debugfs *d, unsigned int shift, u64 io
 	return 0;
 }
 
+/* Count the root, and what it says of itself. */
+static int iopte_count_root(struct iopte_radix *radix, struct iopte_census *census)
+{
+	guard(rcu)();
+	census->linked = 1;
+	census->reserved = iopte_radix_reserved(radix, radix->root);
+	return radix->top_shift != radix->last_shift;
+}
+
+static unsigned long iopte_count_unflushed(struct iopte_pool *pool)
+{
+	struct iopte_page *desc;
+	unsigned long n = 0;
+
+	spin_lock(&pool->lock);
+	for (desc = pool->unflushed.head; desc; desc = desc->next)
+		n++;
+	spin_unlock(&pool->lock);
+	return n;
+}
+
 static int iopte_tables_show(struct seq_file *m, void *unused)
 {
 	struct iopte_debugfs *d = m->private;
-	struct iopte_census census = { .linked = 1 };
-	unsigned int top = 0, last_shift = 0;
+	struct iopte_census census = {};
 	unsigned long unflushed = 0;
-	struct iopte_page *desc;
-	bool radix = false;
+	unsigned int top = 0;
+	long waiting = 0;
+	int ret = -ENODEV;
 	u64 last = 0;
-	long waiting;
-	int ret = 0;
 
-	scoped_guard(spinlock_irqsave, &d->lock) {
-		if (!d->iop)
-			return -ENODEV;
-		radix = d->iop->radix;
-		if (radix) {
+	spin_lock_irq(&d->lock);
+	if (d->iop) {
+		waiting = atomic_long_read(&d->iop->pool->waiting);
+		unflushed = iopte_count_unflushed(d->iop->pool);
+		ret = 0;
+		if (d->iop->radix) {
 			top = d->iop->radix->top_shift;
-			last_shift = d->iop->radix->last_shift;
 			last = iopte_radix_last(d->iop->radix);
-			guard(rcu)();
-			census.reserved = iopte_radix_reserved(d->iop->radix,
-							       d->iop->radix->root);
+			ret = iopte_count_root(d->iop->radix, &census);
 		}
 	}
-	if (top != last_shift)
+	spin_unlock_irq(&d->lock);
+	if (ret > 0)
 		ret = iopte_count_below(d, top, 0, last, &census);
 	if (ret)
 		return ret;
 
-	scoped_guard(spinlock_irqsave, &d->lock) {
-		if (!d->iop)
-			return -ENODEV;
-		waiting = atomic_long_read(&d->iop->pool->waiting);
-		guard(spinlock)(&d->iop->pool->lock);
-		for (desc = d->iop->pool->unflushed.head; desc; desc = desc->next)
-			unflushed++;
-	}
-
-	if (radix) {
+	if (top) {
 		seq_printf(m, "linked: %lu\n", census.linked);
 		seq_printf(m, "parked: %lu\n", census.parked);
 		seq_printf(m, "reserved entries: %llu\n", census.reserved);
@@ -205,12 +219,11 @@ static int iopte_map_leaf(struct iopte_debugfs *d, u64 *iova, unsigned int *shif
 		cond_resched();
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		scoped_guard(spinlock_irqsave, &d->lock) {
-			ret = -ENODEV;
-			if (d->iop)
-				ret = iopte_radix_next_leaf(d->iop->radix, iova, shift,
-							    entry);
-		}
+		ret = -ENODEV;
+		spin_lock_irq(&d->lock);
+		if (d->iop)
+			ret = iopte_radix_next_leaf(d->iop->radix, iova, shift, entry);
+		spin_unlock_irq(&d->lock);
 	} while (!ret);
 	return ret == -ENOENT ? 0 : ret;
 }
