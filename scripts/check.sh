@@ -218,7 +218,8 @@ build_ahead() {
 	set -m
 	(
 		for v; do
-			STEP_QUIET=1 nice "$S/kernel.sh" "$v" || true
+			# (the static phase builds kernels of the same names)
+			LOGS_DIR=$BUILD/logs/ahead STEP_QUIET=1 nice "$S/kernel.sh" "$v" || true
 		done
 	) >/dev/null 2>&1 </dev/null 7>&- &
 	ahead_pid=$!

@@ -24,7 +24,7 @@ if [ -n "${KERNEL_SRC:-}" ] && [ -z "${BUILD_DIR:-}" ]; then
 fi
 SRC=$BUILD/linux-6.12
 PATCHES=$TOP/patches/6.12
-LOGS=$BUILD/logs
+LOGS=${LOGS_DIR:-$BUILD/logs}
 RESULTS=$BUILD/results
 V=${V:-0}
 JOBS=${JOBS:-$(nproc)}
