@@ -2248,7 +2248,7 @@ static void ft_look_at(struct ft *f, struct ft_census *census, unsigned int shif
 			ft_model_reserved(f, shift, base, (u64)n << shift));
 }
 
-/* All counts are as the entries and the list of reservations say. */
+/* What who looks on sees: the tables below one of level @shift, up to @last. */
 static void ft_look_on(struct ft *f, struct ft_census *census, unsigned int shift,
 		       u64 iova, u64 last)
 {
@@ -2266,6 +2266,7 @@ static void ft_look_on(struct ft *f, struct ft_census *census, unsigned int shif
 	}
 }
 
+/* All counts are as the entries and the list of reservations say. */
 static struct ft_census __ft_check_counts(struct ft *f, struct xarray *blocks)
 {
 	struct iopte_radix *radix = io_pgtable_ops_to_pgtable(f->ops)->radix;
