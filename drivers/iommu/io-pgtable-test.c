@@ -1529,7 +1529,7 @@ static void ft_inject(struct ft *f, bool slab, unsigned int n)
 /* End that; whether the attempt came. */
 static bool ft_injected(struct ft *f, bool slab)
 {
-	bool came = f->refused;
+	bool came = !slab && f->refused;
 
 #ifdef CONFIG_FAILSLAB
 	if (slab)
@@ -2372,17 +2372,21 @@ static bool ft_is_reserved(struct ft *f, u64 iova, u64 size, u64 pgsize)
 	return false;
 }
 
-/* From here on the allocator refuses everything; how often it is asked. */
+/*
+ * From here on the allocator refuses everything, and the slab, where it can, what
+ * may not wait; how often they are asked.
+ */
 static void ft_refuse(struct ft *f)
 {
 	atomic_set(&f->attempts, 0);
 	f->fail_from = 1;
+	ft_inject(f, true, 1);
 }
 
 static unsigned int ft_refused(struct ft *f)
 {
 	f->fail_from = 0;
-	return atomic_read(&f->attempts);
+	return atomic_read(&f->attempts) + ft_injected(f, true);
 }
 
 static void ft_random_reserve(struct ft *f, bool outside)
@@ -2435,6 +2439,7 @@ static void ft_random_use(struct ft *f, bool outside)
 	struct ft_census before, after;
 	size_t count = 1 + ft_rnd(f, 4), mapped;
 	bool reserved, look = !ft_rnd(f, 6);
+	gfp_t gfp = GFP_KERNEL;
 
 	iova = ft_random_iova(f, pgsize);
 	if (f->nr_reserved && (!outside || ft_rnd(f, 3))) {
@@ -2465,14 +2470,17 @@ static void ft_random_use(struct ft *f, bool outside)
 
 	if (look)
 		before = ft_check_counts(f);
-	if (reserved)
+	if (reserved) {
+		/* failslab lets allocations pass that may wait */
+		gfp = GFP_NOWAIT | __GFP_NOWARN;
 		ft_refuse(f);
+	}
 	if (covered)
 		KUNIT_EXPECT_EQ(f->test, ft_unmap(f, iova, pgsize, count), size);
 	else
 		KUNIT_EXPECT_EQ(f->test, 0,
 				ft_map(f, iova, ft_random_pa(f, pgsize, size),
-				       pgsize, count, GFP_KERNEL, &mapped));
+				       pgsize, count, gfp, &mapped));
 	if (reserved)
 		KUNIT_EXPECT_EQ(f->test, ft_refused(f), 0);
 	if (look)
@@ -2501,6 +2509,12 @@ static void ft_reserve_random(struct ft *f, unsigned int steps, bool outside)
 				ft_check_counts(f);
 		} else {
 			ft_random_use(f, outside);
+		}
+		/* What is unmapped from the middle leaves two extents. */
+		if (f->nr_extents > FT_EXTENTS * 3 / 4) {
+			ft_unmap_range(f, 0, BIT_ULL(f->c->ias));
+			if (f->user_flush)
+				ft_user_flush(f, 0, BIT_ULL(f->c->ias));
 		}
 		for (j = 0; j < 2; j++) {
 			u64 at = ft_random_iova(f, f->size[0]) +

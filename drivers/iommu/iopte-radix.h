@@ -194,6 +194,17 @@ static __always_inline struct iopte_page *iopte_live_desc(struct iopte_radix *ra
 	return iopte_desc(radix, table);
 }
 
+static __always_inline bool __iopte_live_add(struct iopte_page *desc, unsigned int num)
+{
+	int live = atomic_read(&desc->live);
+
+	do {
+		if (unlikely(live < 0))
+			return false;
+	} while (!atomic_try_cmpxchg(&desc->live, &live, live + num));
+	return true;
+}
+
 /*
  * Add to what keeps @table in the tree, before @num entries are written there.
  * Returns false when the table is marked: it may be on its way out.
@@ -201,16 +212,7 @@ static __always_inline struct iopte_page *iopte_live_desc(struct iopte_radix *ra
 static __always_inline bool iopte_live_add(struct iopte_radix *radix,
 					   const void *table, unsigned int num)
 {
-	struct iopte_page *desc;
-	int live;
-
-	desc = iopte_live_desc(radix, table);
-	live = atomic_read(&desc->live);
-	do {
-		if (unlikely(live < 0))
-			return false;
-	} while (!atomic_try_cmpxchg(&desc->live, &live, live + num));
-	return true;
+	return __iopte_live_add(iopte_live_desc(radix, table), num);
 }
 
 /*

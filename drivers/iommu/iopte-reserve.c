@@ -104,7 +104,6 @@
  */
 
 #include <linux/cleanup.h>
-#include <linux/hash.h>
 #include <linux/sched/signal.h>
 #include <linux/string.h>
 
@@ -120,7 +119,8 @@
 static spinlock_t *iopte_lock_of(struct iopte_radix *radix,
 				 const struct iopte_page *desc)
 {
-	return &radix->locks[hash_ptr(desc, ilog2(IOPTE_RADIX_LOCKS))];
+	return &radix->locks[(unsigned long)desc / sizeof(struct page) %
+			     IOPTE_RADIX_LOCKS];
 }
 
 #define iopte_lock(radix, desc, flags)					\
@@ -210,16 +210,16 @@ static struct iopte_page *iopte_parked_take(struct iopte_page **link)
 	return desc;
 }
 
-/* Make a table that is in no tree one that counts, marked, for slot @slot. */
+/* Make a table that is in no tree one that counts, for slot @slot. */
 static struct iopte_page *iopte_count_table(struct iopte_page *desc,
-					    unsigned int slot)
+					    unsigned int slot, int live)
 {
 	desc->parked = NULL;
 	desc->reserved = 0;
 	desc->children = 0;
 	desc->slot = slot;
 	desc->state |= IOPTE_COUNTED;
-	atomic_set(&desc->live, IOPTE_MARKED);
+	atomic_set(&desc->live, live);
 	return desc;
 }
 
@@ -377,29 +377,32 @@ void iopte_radix_flush_pending(struct iopte_radix *radix, u64 iova, size_t size)
 }
 
 /*
- * Take the table that is parked in the slot, or the fresh one that the caller has
- * brought.  It is marked until it is linked and unmarked.
+ * Take the table that is parked in the slot, which is marked until it is linked and
+ * unmarked, or the fresh one that the caller has brought, which has @num entries.
  */
-static struct iopte_page *iopte_take(struct iopte_radix *radix,
-				     struct iopte_page *parent,
-				     unsigned int slot, void **fresh, bool *parked)
+static __always_inline
+struct iopte_page *iopte_take(struct iopte_radix *radix, struct iopte_page *parent,
+			      unsigned int slot, unsigned int num, void **fresh,
+			      void **table, bool *parked)
 {
-	struct iopte_page *desc;
+	struct iopte_page **link, *desc;
 
 	iopte_assert_locked(radix, parent);
 
-	desc = iopte_parked_take(iopte_parked_find(parent, slot));
-	*parked = desc;
-	if (desc) {
+	link = iopte_parked_find(parent, slot);
+	*parked = *link;
+	if (*parked) {
+		desc = iopte_parked_take(link);
+		*table = iopte_address(radix->iop->pool, desc);
 		/* an unmap that parked it, or a sweep below, may have subtracted */
 		atomic_set(&desc->live, IOPTE_MARKED);
 		return desc;
 	}
 	if (!*fresh)
 		return NULL;
-	desc = iopte_count_table(iopte_of(radix->iop->pool, *fresh), slot);
+	*table = *fresh;
 	*fresh = NULL;
-	return desc;
+	return iopte_count_table(iopte_live_desc(radix, *table), slot, num);
 }
 
 /* It could not be linked: back to where it came from. */
@@ -417,31 +420,33 @@ static void iopte_put(struct iopte_radix *radix, struct iopte_page *parent,
 }
 
 /*
+ * Whether it is worth to lock a table in order to look.  Its set never looks empty
+ * while something stays parked, and where a slot is reserved its table has been
+ * there since before this map.
+ */
+static bool iopte_may_be_parked(const struct iopte_page *parent)
+{
+	return data_race(parent->parked);
+}
+
+/*
  * Link the table that is parked in the empty slot of level @shift that translates
  * @iova, or @fresh, which is NULL afterwards.  In a read section.  Returns 0: look
  * at the entry again; or, with nothing changed, -ENOMEM: bring a fresh one, or
  * -EAGAIN: @table is marked.
  */
 static int iopte_bring(struct iopte_radix *radix, unsigned int shift, void *table,
-		       u64 iova, void **fresh)
+		       struct iopte_page *parent, u64 iova, void **fresh)
 {
 	unsigned int slot = iopte_slot(radix, shift, iova);
-	struct iopte_page *parent = iopte_desc(radix, table), *desc;
+	struct iopte_page *desc;
 	void *ptep = iopte_at(radix, table, slot), *child;
 	unsigned long flags;
 	bool parked;
 	int ret = 0;
 
-	/*
-	 * Nothing is parked here: do not lock in vain.  The set of a table in
-	 * which something stays parked never looks empty, and where the slot is
-	 * reserved its table has been there since before this map.
-	 */
-	if (!*fresh && !data_race(parent->parked))
-		return -ENOMEM;
-
 	iopte_lock(radix, parent, flags);
-	if (!iopte_live_add(radix, table, 1)) {
+	if (!__iopte_live_add(parent, 1)) {
 		ret = -EAGAIN;
 		goto out_unlock;
 	}
@@ -449,13 +454,11 @@ static int iopte_bring(struct iopte_radix *radix, unsigned int shift, void *tabl
 	if (!iopte_is_empty(radix, ptep))
 		goto out_sub;
 
-	desc = iopte_take(radix, parent, slot, fresh, &parked);
+	desc = iopte_take(radix, parent, slot, 0, fresh, &child, &parked);
 	if (!desc) {
 		ret = -ENOMEM;
 		goto out_sub;
 	}
-
-	child = iopte_address(radix->iop->pool, desc);
 	if (parked)
 		radix->ops->fill(radix, shift - radix->stride, child, 0);
 
@@ -471,9 +474,10 @@ static int iopte_bring(struct iopte_radix *radix, unsigned int shift, void *tabl
 
 	/* A block may have been written since: it takes no lock. */
 	if (radix->ops->install(radix, ptep, 0, child)) {
-		if (parked)
+		if (parked) {
 			trace_iopte_unpark(radix->iop->pool->id, child, table, slot);
-		iopte_live_unmark(desc, 0);
+			iopte_live_unmark(desc, 0);
+		}
 		goto out_unlock;
 	}
 	iopte_put(radix, parent, desc, fresh, parked);
@@ -493,7 +497,7 @@ out_unlock:
 static int iopte_split(struct iopte_radix *radix, unsigned int shift, void *table,
 		       u64 iova, void **fresh)
 {
-	unsigned int slot = iopte_slot(radix, shift, iova);
+	unsigned int slot = iopte_slot(radix, shift, iova), num = radix->table_mask + 1;
 	struct iopte_page *parent = iopte_desc(radix, table), *desc;
 	void *ptep = iopte_at(radix, table, slot), *child;
 	struct iopte_entry entry;
@@ -506,20 +510,20 @@ static int iopte_split(struct iopte_radix *radix, unsigned int shift, void *tabl
 	if (entry.type != IOPTE_LEAF)
 		goto out_unlock;
 
-	desc = iopte_take(radix, parent, slot, fresh, &parked);
+	desc = iopte_take(radix, parent, slot, num, fresh, &child, &parked);
 	if (!desc) {
 		ret = -ENOMEM;
 		goto out_unlock;
 	}
 
-	child = iopte_address(radix->iop->pool, desc);
 	do {
 		radix->ops->fill(radix, shift - radix->stride, child, entry.raw);
 		if (radix->ops->install(radix, ptep, entry.raw, child)) {
-			if (parked)
+			if (parked) {
 				trace_iopte_unpark(radix->iop->pool->id, child,
 						   table, slot);
-			iopte_live_unmark(desc, radix->table_mask + 1);
+				iopte_live_unmark(desc, num);
+			}
 			goto out_unlock;
 		}
 		/* The hardware has made it dirty, or somebody clean. */
@@ -593,7 +597,10 @@ static int iopte_clear_way(struct iopte_radix *radix, unsigned int shift, u64 io
 		} else if (split) {
 			ret = iopte_split(radix, at, table, iova, fresh);
 		} else {
-			ret = iopte_bring(radix, at, table, iova, fresh);
+			struct iopte_page *desc = iopte_desc(radix, table);
+
+			ret = *fresh || iopte_may_be_parked(desc) ?
+			      iopte_bring(radix, at, table, desc, iova, fresh) : -ENOMEM;
 		}
 	}
 	return ret;
@@ -630,34 +637,37 @@ static int iopte_make_way(struct iopte_radix *radix, unsigned int shift, u64 iov
  * @iova: an address that they translate.
  * @gfp: how to allocate what is not parked there.
  *
- * Context: As @gfp allows, inside an RCU read section, which is left and entered
- * again where that may sleep.
+ * Context: As @gfp allows.  The caller's read section, which takes no locks, ends
+ * here, after one that may has begun.
  * Return: 0: walk again from the root; or -ENOMEM, with tables brought, maybe, and
  * nothing mapped.
  */
 int iopte_radix_bring(struct iopte_radix *radix, unsigned int shift, void *table,
 		      unsigned int leaf_shift, u64 iova, gfp_t gfp)
-	__must_hold(RCU)
+	__releases(RCU_SCHED)
 {
-	struct iopte_pool *pool = radix->iop->pool;
+	struct iopte_page *desc;
 	void *fresh = NULL;
-	int ret;
+	int ret = -ENOMEM;
 
-	ret = iopte_bring(radix, shift, table, iova, &fresh);
-	if (ret == -ENOMEM && !gfpflags_allow_blocking(gfp)) {
-		fresh = iopte_alloc(pool, gfp);
-		if (!fresh)
-			return -ENOMEM;
-		ret = iopte_bring(radix, shift, table, iova, &fresh);
-		if (unlikely(fresh))
-			iopte_free(pool, fresh);
-	}
-	if (!ret)
-		return 0;
-
-	rcu_read_unlock();
-	ret = iopte_make_way(radix, leaf_shift, iova, false, gfp);
 	rcu_read_lock();
+	rcu_read_unlock_sched();
+
+	desc = iopte_live_desc(radix, table);
+	if (iopte_may_be_parked(desc))
+		ret = iopte_bring(radix, shift, table, desc, iova, &fresh);
+
+	if (ret == -ENOMEM && !gfpflags_allow_blocking(gfp)) {
+		fresh = iopte_alloc(radix->iop->pool, gfp);
+		if (fresh)
+			ret = iopte_bring(radix, shift, table, desc, iova, &fresh);
+		if (unlikely(fresh))
+			iopte_free(radix->iop->pool, fresh);
+	}
+	rcu_read_unlock();
+
+	if (unlikely(ret))
+		ret = iopte_make_way(radix, leaf_shift, iova, false, gfp);
 	return ret;
 }
 
@@ -895,7 +905,7 @@ static struct iopte_page *iopte_reserve_child(struct iopte_radix *radix,
 		 * is what it has.  A block in the slot, or one that a mapper
 		 * writes there this moment, stays above the table.
 		 */
-		iopte_count_table(child, slot);
+		iopte_count_table(child, slot, IOPTE_MARKED);
 		if (iopte_is_empty(radix, ptep) && iopte_live_add(radix, table, 1)) {
 			linked = radix->ops->install(radix, ptep, 0,
 						     iopte_address(radix->iop->pool,
@@ -1374,8 +1384,8 @@ int iopte_radix_enable(struct iopte_radix *radix)
 
 	/* The lock is for who looks at the root in debugfs */
 	iopte_lock(radix, radix->root_desc, flags);
-	iopte_count_table(radix->root_desc, 0);
-	atomic_set(&radix->root_desc->live, 0);	/* is kept, and never marked */
+	/* It is kept, and never marked */
+	iopte_count_table(radix->root_desc, 0, 0);
 	iopte_unlock(radix, radix->root_desc, flags);
 	WRITE_ONCE(radix->counts, true);
 	return 0;

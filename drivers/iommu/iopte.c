@@ -229,7 +229,8 @@ static void iopte_reject_block(struct iopte_allocator *allocator,
 	}
 }
 
-static bool iopte_too_high(const struct iopte_request *req, struct page *page)
+static __always_inline
+bool iopte_too_high(const struct iopte_request *req, struct page *page)
 {
 	phys_addr_t last;
 
@@ -237,12 +238,7 @@ static bool iopte_too_high(const struct iopte_request *req, struct page *page)
 		return false;
 
 	last = page_to_phys(page) + (PAGE_SIZE << req->order) - 1;
-	if (likely(!(last >> req->addr_bits)))
-		return false;
-
-	pr_err_ratelimited("iopte: no table below 2^%u: %pa\n", req->addr_bits,
-			   &last);
-	return true;
+	return last >> req->addr_bits;
 }
 
 /*
@@ -258,15 +254,21 @@ struct iopte_page *iopte_adopt_block(struct iopte_pool *pool,
 	const struct iopte_allocator_ops *ops = allocator->ops;
 	struct iopte_page *block = page_iopte_page(page);
 
-	if (unlikely(iopte_too_high(req, page)) ||
-	    (unlikely(ops->share) &&
-	     ops->share(allocator->cookie, page, req->order, gfp))) {
-		iopte_reject_block(allocator, page, req->order);
-		return NULL;
+	if (unlikely(iopte_too_high(req, page))) {
+		pr_err_ratelimited("iopte: a table is not below 2^%u\n",
+				   req->addr_bits);
+		goto reject;
 	}
+	if (unlikely(ops->share) &&
+	    ops->share(allocator->cookie, page, req->order, gfp))
+		goto reject;
 
 	block->pool = pool;
 	return block;
+
+reject:
+	iopte_reject_block(allocator, page, req->order);
+	return NULL;
 }
 
 static __always_inline
