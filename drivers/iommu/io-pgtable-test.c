@@ -2472,7 +2472,8 @@ static void ft_random_use(struct ft *f, bool outside)
 		before = ft_check_counts(f);
 	if (reserved) {
 		/* failslab lets allocations pass that may wait */
-		gfp = GFP_NOWAIT | __GFP_NOWARN;
+		if (ft_rnd(f, 2))
+			gfp = GFP_NOWAIT | __GFP_NOWARN;
 		ft_refuse(f);
 	}
 	if (covered)
@@ -2938,6 +2939,91 @@ static void ft_test_park_beside(struct kunit *test)
 	ft_close(f);
 }
 
+/* Two that map neighbours at the same time, where the table is parked. */
+struct ft_pair {
+	struct ft *f;
+	u64 iova;
+	unsigned int round;	/* the one that has begun; UINT_MAX: no more */
+	unsigned int over;	/* the one that the second has mapped in */
+	unsigned int failed;
+	struct completion done;
+};
+
+static int ft_pair_map(struct ft_pair *p, u64 iova)
+{
+	struct ft *f = p->f;
+	size_t mapped = 0;
+
+	return f->ops->map_pages(f->ops, f->base | iova, 0, f->size[0], 1,
+				 IOMMU_READ | IOMMU_WRITE, GFP_NOWAIT | __GFP_NOWARN,
+				 &mapped);
+}
+
+static int ft_pair_fn(void *arg)
+{
+	struct ft_pair *p = arg;
+	unsigned int round = 0, next;
+
+	for (;;) {
+		/* pairs with the release of who begins a round */
+		next = smp_load_acquire(&p->round);
+		if (next == UINT_MAX)
+			break;
+		if (next != round) {
+			round = next;
+			p->failed += !!ft_pair_map(p, p->iova + p->f->size[0]);
+			/* pairs with the acquire of who waits for it */
+			smp_store_release(&p->over, round);
+		}
+		cond_resched();
+	}
+	complete(&p->done);
+	return 0;
+}
+
+static void ft_test_take_back_two(struct kunit *test)
+{
+	struct ft *f = ft_start_counts(test);
+	u64 page = f->size[0], block = f->size[1];
+	struct ft_pair p = { .f = f, .iova = BIT_ULL(f->c->ias - 1) };
+	struct task_struct *task;
+	unsigned int round, failed = 0;
+	u64 unmapped = 0;
+
+	if (num_online_cpus() == 1)
+		kunit_skip(test, "needs a second CPU");
+
+	ft_open(f);
+	KUNIT_ASSERT_EQ(test, ft_reserve(f, p.iova, block, page), 0);
+	init_completion(&p.done);
+	task = kthread_run(ft_pair_fn, &p, "io-pgtable-pair");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+
+	ft_refuse(f);
+	for (round = 1; round <= 4 * ft_steps; round++) {
+		/* pairs with the acquire of the second */
+		smp_store_release(&p.round, round);
+		failed += !!ft_pair_map(&p, p.iova);
+		/* pairs with the release of the second */
+		while (smp_load_acquire(&p.over) != round)
+			cond_resched();
+		unmapped += f->ops->unmap_pages(f->ops, f->base | p.iova, block, 1, NULL);
+		ft_user_flush(f, p.iova, block);
+	}
+	/* pairs with the acquire of the second */
+	smp_store_release(&p.round, UINT_MAX);
+	wait_for_completion(&p.done);
+
+	KUNIT_EXPECT_EQ(test, failed, 0);
+	KUNIT_EXPECT_EQ(test, p.failed, 0);
+	KUNIT_EXPECT_EQ(test, unmapped, (round - 1) * block);
+	KUNIT_EXPECT_EQ(test, ft_refused(f), 0);
+	ft_check_counts(f);
+	ft_unreserve(f, 0, p.iova, block);
+	ft_check_counts(f);
+	ft_close(f);
+}
+
 /* Ranges and page sizes that cannot be reserved, each with nothing changed. */
 static void ft_test_reserve_wrong(struct kunit *test)
 {
@@ -3229,6 +3315,7 @@ static struct kunit_case ft_test_cases[] = {
 	KUNIT_CASE_PARAM(ft_test_fail_reserve, ft_count_gen_params),
 	KUNIT_CASE_PARAM(ft_test_park, ft_count_gen_params),
 	KUNIT_CASE_PARAM(ft_test_park_beside, ft_count_gen_params),
+	KUNIT_CASE_PARAM(ft_test_take_back_two, ft_count_gen_params),
 	KUNIT_CASE_PARAM(ft_test_trace, ft_count_gen_params),
 	KUNIT_CASE_PARAM(ft_test_reserve_wrong, ft_count_gen_params),
 	KUNIT_CASE_PARAM(ft_test_reserve_overflow, ft_count_gen_params),

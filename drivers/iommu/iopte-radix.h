@@ -227,7 +227,8 @@ static __always_inline void iopte_live_sub(struct iopte_radix *radix,
 }
 
 int iopte_radix_bring(struct iopte_radix *radix, unsigned int shift, void *table,
-		      unsigned int leaf_shift, u64 iova, gfp_t gfp);
+		      unsigned int leaf_shift, u64 iova, gfp_t gfp)
+	__releases(RCU_SCHED);
 int iopte_radix_split(struct iopte_radix *radix, unsigned int shift, u64 iova);
 void iopte_radix_settle(struct iopte_radix *radix, u64 iova);
 bool iopte_radix_park(struct iopte_radix *radix, unsigned int shift, void *table,
@@ -269,7 +270,9 @@ static inline void iopte_live_sub(struct iopte_radix *radix, const void *table,
 static inline int iopte_radix_bring(struct iopte_radix *radix, unsigned int shift,
 				    void *table, unsigned int leaf_shift,
 				    u64 iova, gfp_t gfp)
+	__releases(RCU_SCHED)
 {
+	rcu_read_unlock_sched();
 	return -EOPNOTSUPP;
 }
 

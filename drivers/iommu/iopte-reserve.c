@@ -99,8 +99,9 @@
  *   (C) the mark: the release in iopte_live_unmark() pairs with the cmpxchg in
  *       iopte_live_add(): nobody writes an entry in a table that is taken back
  *       before those that it had are cleared.
- *   (D) a table's contents: the barrier in iopte_radix_ops::install pairs with the
- *       address dependency of walkers, the hardware's included.
+ *   (D) a table's contents, and live of one that nobody has seen before: the
+ *       barrier in iopte_radix_ops::install pairs with the address dependency of
+ *       walkers, the hardware's included.
  */
 
 #include <linux/cleanup.h>
@@ -119,8 +120,10 @@
 static spinlock_t *iopte_lock_of(struct iopte_radix *radix,
 				 const struct iopte_page *desc)
 {
-	return &radix->locks[(unsigned long)desc / sizeof(struct page) %
-			     IOPTE_RADIX_LOCKS];
+	unsigned long n = (unsigned long)desc / sizeof(struct page);
+
+	/* the lowest bits of large tables' page numbers are zero */
+	return &radix->locks[(n ^ n / IOPTE_RADIX_LOCKS) % IOPTE_RADIX_LOCKS];
 }
 
 #define iopte_lock(radix, desc, flags)					\
@@ -210,7 +213,7 @@ static struct iopte_page *iopte_parked_take(struct iopte_page **link)
 	return desc;
 }
 
-/* Make a table that is in no tree one that counts, for slot @slot. */
+/* Make a table that is in no tree one that counts, for slot @slot, with that live. */
 static struct iopte_page *iopte_count_table(struct iopte_page *desc,
 					    unsigned int slot, int live)
 {
@@ -420,18 +423,20 @@ static void iopte_put(struct iopte_radix *radix, struct iopte_page *parent,
 }
 
 /*
- * Whether it is worth to lock a table in order to look.  Its set never looks empty
- * while something stays parked, and where a slot is reserved its table has been
- * there since before this map.
+ * Whether it is worth to lock a table in order to look.  Where a slot is reserved,
+ * its table has counted as a child since before this map, also while somebody else
+ * takes it back and the set looks empty.
  */
 static bool iopte_may_be_parked(const struct iopte_page *parent)
 {
-	return data_race(parent->parked);
+	/* A hint, but for reserved slots: who comes under the lock looks again */
+	return data_race(parent->parked) || data_race(parent->children);
 }
 
 /*
  * Link the table that is parked in the empty slot of level @shift that translates
- * @iova, or @fresh, which is NULL afterwards.  In a read section.  Returns 0: look
+ * @iova, or @fresh, which is NULL afterwards.  In a read section; @parent is the
+ * descriptor of @table.  Returns 0: look
  * at the entry again; or, with nothing changed, -ENOMEM: bring a fresh one, or
  * -EAGAIN: @table is marked.
  */
@@ -666,9 +671,9 @@ int iopte_radix_bring(struct iopte_radix *radix, unsigned int shift, void *table
 	}
 	rcu_read_unlock();
 
-	if (unlikely(ret))
-		ret = iopte_make_way(radix, leaf_shift, iova, false, gfp);
-	return ret;
+	if (likely(!ret) || (ret == -ENOMEM && !gfpflags_allow_blocking(gfp)))
+		return ret;
+	return iopte_make_way(radix, leaf_shift, iova, false, gfp);
 }
 
 /**
@@ -905,17 +910,16 @@ static struct iopte_page *iopte_reserve_child(struct iopte_radix *radix,
 		 * is what it has.  A block in the slot, or one that a mapper
 		 * writes there this moment, stays above the table.
 		 */
-		iopte_count_table(child, slot, IOPTE_MARKED);
+		iopte_count_table(child, slot, 0);
 		if (iopte_is_empty(radix, ptep) && iopte_live_add(radix, table, 1)) {
 			linked = radix->ops->install(radix, ptep, 0,
 						     iopte_address(radix->iop->pool,
 								   child));
-			if (linked)
-				iopte_live_unmark(child, 0);
-			else
+			if (!linked)
 				iopte_live_sub(radix, table, 1);
 		}
 		if (!linked) {
+			atomic_set(&child->live, IOPTE_MARKED);
 			iopte_parked_add(parent, child);
 			trace_iopte_park(radix->iop->pool->id,
 					 iopte_address(radix->iop->pool, child),

@@ -255,8 +255,10 @@ struct iopte_page *iopte_adopt_block(struct iopte_pool *pool,
 	struct iopte_page *block = page_iopte_page(page);
 
 	if (unlikely(iopte_too_high(req, page))) {
-		pr_err_ratelimited("iopte: a table is not below 2^%u\n",
-				   req->addr_bits);
+		phys_addr_t at = page_to_phys(page);
+
+		pr_err_ratelimited("iopte: a table is not below 2^%u: %pa\n",
+				   req->addr_bits, &at);
 		goto reject;
 	}
 	if (unlikely(ops->share) &&

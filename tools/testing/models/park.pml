@@ -115,8 +115,17 @@ proctype mapper(byte me, slot, value)
 	:: rcu_lock();
 	   load(ROOT, 0, t);
 	   if
-	   :: t == NONE -> bring()
-	   :: else
+	   /* is it worth to lock? */
+#ifdef MUTANT_LOOKS_FOR_PARKED_WITHOUT_LOCK
+	   :: t == NONE && fresh == NONE && PARKED(ROOT, 0) == NONE
+#else
+	   :: t == NONE && fresh == NONE && PARKED(ROOT, 0) == NONE && children == 0
+#endif
+	   :: else ->
+		if
+		:: t == NONE -> bring()
+		:: else
+		fi
 	   fi;
 	   if
 	   :: t != NONE -> break
