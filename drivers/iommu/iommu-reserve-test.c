@@ -14,6 +14,7 @@
 #include <kunit/test.h>
 #include <linux/iommu.h>
 #include <linux/module.h>
+#include <linux/prandom.h>
 #include <linux/sizes.h>
 
 #include "iopte-test.h"
@@ -33,10 +34,15 @@
  * @reserved: calls of reserve_range
  * @unreserved: calls of unreserve_range
  * @ret: what those that can fail return
- * @iova: argument of the last call
- * @size: argument of the last call
+ * @iova: argument of the last call, or start of what is being mapped
+ * @size: argument of the last call, or size of what is being mapped
  * @pgsize: argument of the last call
  * @gfp: argument of the last reserve_range
+ * @at: where the next map_pages must begin
+ * @run_end: end of the run that it is in
+ * @run_pgsize: page size of that run
+ * @at_most: pages that one map_pages maps, whatever it is asked for
+ * @wrong: calls of map_pages that were not as expected
  */
 struct fake_domain {
 	struct iommu_domain domain;
@@ -49,6 +55,11 @@ struct fake_domain {
 	size_t size;
 	size_t pgsize;
 	gfp_t gfp;
+	unsigned long at;
+	unsigned long run_end;
+	size_t run_pgsize;
+	size_t at_most;
+	unsigned int wrong;
 };
 
 static struct fake_domain *to_fake(struct iommu_domain *domain)
@@ -88,6 +99,26 @@ static void fake_unreserve_range(struct iommu_domain *domain,
 	fake->pgsize = pgsize;
 }
 
+/* Maps nothing: it only looks at what it is asked for. */
+static int fake_map_pages(struct iommu_domain *domain, unsigned long iova,
+			  phys_addr_t paddr, size_t pgsize, size_t pgcount,
+			  int prot, gfp_t gfp, size_t *mapped)
+{
+	struct fake_domain *fake = to_fake(domain);
+
+	if (iova == fake->run_end)
+		fake->run_end += iommu_map_run(domain, iova, paddr,
+					       fake->size - (iova - fake->iova),
+					       &fake->run_pgsize);
+	if (iova != fake->at || pgsize != fake->run_pgsize ||
+	    pgsize * pgcount != fake->run_end - iova)
+		fake->wrong++;
+
+	*mapped = min(pgcount, fake->at_most) * pgsize;
+	fake->at += *mapped;
+	return 0;
+}
+
 static int iommu_reserve_test_init(struct kunit *test)
 {
 	struct fake_domain *fake;
@@ -98,6 +129,7 @@ static int iommu_reserve_test_init(struct kunit *test)
 	fake->ops.enable_reserve = fake_enable_reserve;
 	fake->ops.reserve_range = fake_reserve_range;
 	fake->ops.unreserve_range = fake_unreserve_range;
+	fake->ops.map_pages = fake_map_pages;
 	fake->domain.type = IOMMU_DOMAIN_UNMANAGED;
 	fake->domain.ops = &fake->ops;
 	fake->domain.pgsize_bitmap = PGSIZES;
@@ -435,6 +467,159 @@ static void test_unreserve_refused(struct kunit *test)
 	expect_splat_end();
 }
 
+/* What a segment is mapped with, run by run. */
+struct run {
+	size_t size;
+	size_t pgsize;
+};
+
+static const struct segment {
+	const char *what;
+	unsigned long pgsizes;
+	unsigned long iova;
+	phys_addr_t paddr;
+	size_t size;
+	struct run runs[6];
+} segments[] = {
+	{ "a page", PGSIZES, FIRST, SZ_4K, SZ_4K, {{ SZ_4K, SZ_4K }} },
+	{ "a large page", PGSIZES, FIRST, SZ_2M, SZ_2M, {{ SZ_2M, SZ_2M }} },
+	{ "at the bottom", PGSIZES, 0, 0, SZ_1G, {{ SZ_1G, SZ_1G }} },
+	{ "large enough, but the memory is not aligned", PGSIZES,
+	  FIRST, SZ_4K, 2 * SZ_2M, {{ 2 * SZ_2M, SZ_4K }} },
+	{ "large enough, but the address is not aligned", PGSIZES,
+	  AT(SZ_4K), SZ_2M, 2 * SZ_2M, {{ 2 * SZ_2M, SZ_4K }} },
+	{ "aligned, but not large enough", PGSIZES,
+	  FIRST, SZ_2M, SZ_2M - SZ_4K, {{ SZ_2M - SZ_4K, SZ_4K }} },
+	{ "small pages at both ends", PGSIZES,
+	  AT(SZ_2M - SZ_4K), SZ_2M - SZ_4K, SZ_4K + 3 * SZ_2M + 2 * SZ_4K,
+	  {{ SZ_4K, SZ_4K }, { 3 * SZ_2M, SZ_2M }, { 2 * SZ_4K, SZ_4K }} },
+	{ "just not a large page in the middle", PGSIZES,
+	  AT(SZ_2M - SZ_4K), SZ_2M - SZ_4K, SZ_2M, {{ SZ_2M, SZ_4K }} },
+	{ "all page sizes, up and down", PGSIZES,
+	  AT(SZ_1G - SZ_2M - SZ_4K), SZ_1G - SZ_2M - SZ_4K,
+	  SZ_4K + SZ_2M + SZ_1G + SZ_2M + SZ_4K,
+	  {{ SZ_4K, SZ_4K }, { SZ_2M, SZ_2M }, { SZ_1G, SZ_1G },
+	   { SZ_2M, SZ_2M }, { SZ_4K, SZ_4K }} },
+	{ "alike within 2M and not within 1G", PGSIZES,
+	  FIRST, SZ_2M, 2UL * SZ_1G, {{ 2UL * SZ_1G, SZ_2M }} },
+	{ "one page size", SZ_4K, FIRST, SZ_1G, SZ_1G, {{ SZ_1G, SZ_4K }} },
+	{ "half pages", SZ_2K | SZ_1M, AT(SZ_1M - SZ_2K), SZ_1M - SZ_2K,
+	  SZ_2K + SZ_1M + SZ_2K,
+	  {{ SZ_2K, SZ_2K }, { SZ_1M, SZ_1M }, { SZ_2K, SZ_2K }} },
+};
+
+KUNIT_ARRAY_PARAM_DESC(segments, segments, what);
+
+/* A segment is mapped with the page sizes of its runs. */
+static void expect_mapped(struct kunit *test, unsigned long iova,
+			  phys_addr_t paddr, size_t size, size_t at_most)
+{
+	struct fake_domain *fake = test->priv;
+
+	fake->iova = iova;
+	fake->size = size;
+	fake->at = iova;
+	fake->run_end = iova;
+	fake->at_most = at_most;
+	KUNIT_EXPECT_EQ(test, iommu_map(&fake->domain, iova, paddr, size,
+					IOMMU_READ, GFP_KERNEL), 0);
+	KUNIT_EXPECT_EQ(test, fake->at, iova + size);
+	KUNIT_EXPECT_EQ_MSG(test, fake->wrong, 0,
+			    "pgsizes 0x%lx iova 0x%lx paddr %pa size 0x%zx at most %zu",
+			    fake->domain.pgsize_bitmap, iova, &paddr, size,
+			    at_most);
+	fake->wrong = 0;
+}
+
+static void test_map_run(struct kunit *test)
+{
+	const struct segment *s = test->param_value;
+	struct fake_domain *fake = test->priv;
+	size_t done = 0, size, pgsize;
+	const struct run *run;
+
+	fake->domain.pgsize_bitmap = s->pgsizes;
+	for (run = s->runs; run->size; run++) {
+		size = iommu_map_run(&fake->domain, s->iova + done,
+				     s->paddr + done, s->size - done, &pgsize);
+		KUNIT_ASSERT_EQ(test, size, run->size);
+		KUNIT_ASSERT_EQ(test, pgsize, run->pgsize);
+		done += size;
+	}
+	KUNIT_EXPECT_EQ(test, done, s->size);
+	expect_calls(test, 0, 0, 0);
+
+	/* That is what the driver sees, also one that does not map all at once. */
+	expect_mapped(test, s->iova, s->paddr, s->size, SIZE_MAX);
+	if (s->size / SZ_2K < SZ_8K) {
+		expect_mapped(test, s->iova, s->paddr, s->size, 1);
+		expect_mapped(test, s->iova, s->paddr, s->size, 3);
+	}
+}
+
+/* Any segments, with the page sizes of any granule. */
+static void test_map_run_random(struct kunit *test)
+{
+	static const unsigned long bitmaps[] = {
+		SZ_4K, PGSIZES, SZ_16K | SZ_32M, SZ_64K | SZ_512M,
+		SZ_4K | SZ_64K | SZ_1M | SZ_16M, SZ_2K | SZ_1M, ~0xfffUL,
+	};
+	struct fake_domain *fake = test->priv;
+	struct rnd_state rnd;
+	int i;
+
+	prandom_seed_state(&rnd, 11);
+	for (i = 0; i < 3000; i++) {
+		unsigned long bitmap = bitmaps[i % ARRAY_SIZE(bitmaps)];
+		unsigned long granule = 1UL << __ffs(bitmap);
+		/* Few bits, and often alike: else all would be small pages. */
+		unsigned int shift = prandom_u32_state(&rnd) % 20;
+		unsigned long iova = prandom_u32_state(&rnd) & 0xff;
+		unsigned long paddr = prandom_u32_state(&rnd) & 0xff;
+		size_t size = prandom_u32_state(&rnd) & 0xfff;
+
+		iova = (iova << shift) * granule;
+		paddr = (paddr << shift) * granule;
+		if (i & 3)
+			paddr = iova ^ (paddr & ~(SZ_2M - 1));
+		size = (size + 1) * granule;
+
+		fake->domain.pgsize_bitmap = bitmap;
+		expect_mapped(test, iova, paddr, size, SIZE_MAX);
+		expect_mapped(test, iova, paddr, size, 7);
+	}
+}
+
+/* No run where nothing is mapped, and no word on the console. */
+static void test_map_run_refused(struct kunit *test)
+{
+	struct fake_domain *fake = test->priv;
+	size_t pgsize = SZ_512;
+	int i;
+
+	KUNIT_EXPECT_EQ(test, iommu_map_run(&fake->domain, FIRST, 0, 0, &pgsize), 0);
+	KUNIT_EXPECT_EQ(test, iommu_map_run(&fake->domain, AT(SZ_2K), 0, SZ_4K,
+					    &pgsize), 0);
+	KUNIT_EXPECT_EQ(test, iommu_map_run(&fake->domain, FIRST, SZ_2K, SZ_4K,
+					    &pgsize), 0);
+	KUNIT_EXPECT_EQ(test, iommu_map_run(&fake->domain, FIRST, 0, SZ_2K,
+					    &pgsize), 0);
+	KUNIT_EXPECT_EQ(test, iommu_map_run(&fake->domain, FIRST, 0,
+					    SZ_4K + SZ_2K, &pgsize), 0);
+
+	for (i = 0; i < ARRAY_SIZE(other_types); i++) {
+		fake->domain.type = other_types[i];
+		KUNIT_EXPECT_EQ(test, iommu_map_run(&fake->domain, FIRST, 0,
+						    SZ_4K, &pgsize), 0);
+	}
+
+	fake->domain.type = IOMMU_DOMAIN_UNMANAGED;
+	fake->domain.pgsize_bitmap = 0;
+	KUNIT_EXPECT_EQ(test, iommu_map_run(&fake->domain, FIRST, 0, SZ_4K,
+					    &pgsize), 0);
+	KUNIT_EXPECT_EQ(test, pgsize, SZ_512);
+}
+
 static struct kunit_case iommu_reserve_cases[] = {
 	KUNIT_CASE(test_enable),
 	KUNIT_CASE(test_enable_refused),
@@ -449,6 +634,9 @@ static struct kunit_case iommu_reserve_cases[] = {
 	KUNIT_CASE(test_no_ops),
 	KUNIT_CASE(test_gfp),
 	KUNIT_CASE(test_unreserve_refused),
+	KUNIT_CASE_PARAM(test_map_run, segments_gen_params),
+	KUNIT_CASE(test_map_run_random),
+	KUNIT_CASE(test_map_run_refused),
 	{}
 };
 

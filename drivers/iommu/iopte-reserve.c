@@ -380,46 +380,18 @@ void iopte_radix_flush_pending(struct iopte_radix *radix, u64 iova, size_t size)
 }
 
 /*
- * Take the table that is parked in the slot, which is marked until it is linked and
- * unmarked, or the fresh one that the caller has brought, which has @num entries.
+ * Take the table that iopte_parked_find() has found.  It is marked until it is linked
+ * and unmarked.
  */
-static __always_inline
-struct iopte_page *iopte_take(struct iopte_radix *radix, struct iopte_page *parent,
-			      unsigned int slot, unsigned int num, void **fresh,
-			      void **table, bool *parked)
+static struct iopte_page *iopte_take_parked(struct iopte_radix *radix,
+					    struct iopte_page **link, void **table)
 {
-	struct iopte_page **link, *desc;
+	struct iopte_page *desc = iopte_parked_take(link);
 
-	iopte_assert_locked(radix, parent);
-
-	link = iopte_parked_find(parent, slot);
-	*parked = *link;
-	if (*parked) {
-		desc = iopte_parked_take(link);
-		*table = iopte_address(radix->iop->pool, desc);
-		/* an unmap that parked it, or a sweep below, may have subtracted */
-		atomic_set(&desc->live, IOPTE_MARKED);
-		return desc;
-	}
-	if (!*fresh)
-		return NULL;
-	*table = *fresh;
-	*fresh = NULL;
-	return iopte_count_table(iopte_live_desc(radix, *table), slot, num);
-}
-
-/* It could not be linked: back to where it came from. */
-static void iopte_put(struct iopte_radix *radix, struct iopte_page *parent,
-		      struct iopte_page *desc, void **fresh, bool parked)
-{
-	iopte_assert_locked(radix, parent);
-
-	if (parked) {
-		iopte_parked_add(parent, desc);
-		return;
-	}
-	iopte_uncount_table(radix, desc);
-	*fresh = iopte_address(radix->iop->pool, desc);
+	*table = iopte_address(radix->iop->pool, desc);
+	/* an unmap that parked it, or a sweep below, may have subtracted */
+	atomic_set(&desc->live, IOPTE_MARKED);
+	return desc;
 }
 
 /*
@@ -434,20 +406,37 @@ static bool iopte_may_be_parked(const struct iopte_page *parent)
 }
 
 /*
+ * Link @child in a slot that was empty.  False if it is not any more: a block may
+ * have been written since, which takes no lock.
+ */
+static __always_inline bool iopte_link(struct iopte_radix *radix, void *ptep, u64 iova,
+				       void *child)
+{
+	/*
+	 * (B) pairs with iopte_sweep_begin().  What else the slot translates has
+	 * empty slots below, for others to find.
+	 */
+	if (unlikely(READ_ONCE(radix->pending)))
+		io_pgtable_tlb_flush_walk(radix->iop,
+					  iova & ~(iopte_walk_span(radix) - 1),
+					  iopte_walk_span(radix),
+					  iopte_walk_span(radix));
+	return radix->ops->install(radix, ptep, 0, child);
+}
+
+/*
  * Link the table that is parked in the empty slot of level @shift that translates
  * @iova, or @fresh, which is NULL afterwards.  In a read section; @parent is the
- * descriptor of @table.  Returns 0: look
- * at the entry again; or, with nothing changed, -ENOMEM: bring a fresh one, or
- * -EAGAIN: @table is marked.
+ * descriptor of @table.  Returns 0: look at the entry again; or, with nothing
+ * changed, -ENOMEM: bring a fresh one, or -EAGAIN: @table is marked.
  */
 static int iopte_bring(struct iopte_radix *radix, unsigned int shift, void *table,
 		       struct iopte_page *parent, u64 iova, void **fresh)
 {
 	unsigned int slot = iopte_slot(radix, shift, iova);
-	struct iopte_page *desc;
 	void *ptep = iopte_at(radix, table, slot), *child;
+	struct iopte_page **link, *desc;
 	unsigned long flags;
-	bool parked;
 	int ret = 0;
 
 	iopte_lock(radix, parent, flags);
@@ -459,33 +448,26 @@ static int iopte_bring(struct iopte_radix *radix, unsigned int shift, void *tabl
 	if (!iopte_is_empty(radix, ptep))
 		goto out_sub;
 
-	desc = iopte_take(radix, parent, slot, 0, fresh, &child, &parked);
-	if (!desc) {
-		ret = -ENOMEM;
-		goto out_sub;
-	}
-	if (parked)
+	link = iopte_parked_find(parent, slot);
+	if (*link) {
+		desc = iopte_take_parked(radix, link, &child);
 		radix->ops->fill(radix, shift - radix->stride, child, 0);
-
-	/*
-	 * (B) pairs with iopte_sweep_begin().  What else the slot translates has
-	 * empty slots below, for others to find.
-	 */
-	if (unlikely(READ_ONCE(radix->pending)))
-		io_pgtable_tlb_flush_walk(radix->iop,
-					  iova & ~(iopte_walk_span(radix) - 1),
-					  iopte_walk_span(radix),
-					  iopte_walk_span(radix));
-
-	/* A block may have been written since: it takes no lock. */
-	if (radix->ops->install(radix, ptep, 0, child)) {
-		if (parked) {
+		if (iopte_link(radix, ptep, iova, child)) {
 			trace_iopte_unpark(radix->iop->pool->id, child, table, slot);
 			iopte_live_unmark(desc, 0);
+			goto out_unlock;
 		}
-		goto out_unlock;
+		iopte_parked_add(parent, desc);
+	} else if (*fresh) {
+		desc = iopte_count_table(iopte_live_desc(radix, *fresh), slot, 0);
+		if (iopte_link(radix, ptep, iova, *fresh)) {
+			*fresh = NULL;
+			goto out_unlock;
+		}
+		iopte_uncount_table(radix, desc);
+	} else {
+		ret = -ENOMEM;
 	}
-	iopte_put(radix, parent, desc, fresh, parked);
 
 out_sub:
 	iopte_live_sub(radix, table, 1);
@@ -503,7 +485,7 @@ static int iopte_split(struct iopte_radix *radix, unsigned int shift, void *tabl
 		       u64 iova, void **fresh)
 {
 	unsigned int slot = iopte_slot(radix, shift, iova), num = radix->table_mask + 1;
-	struct iopte_page *parent = iopte_desc(radix, table), *desc;
+	struct iopte_page *parent = iopte_desc(radix, table), **link, *desc;
 	void *ptep = iopte_at(radix, table, slot), *child;
 	struct iopte_entry entry;
 	unsigned long flags;
@@ -515,8 +497,14 @@ static int iopte_split(struct iopte_radix *radix, unsigned int shift, void *tabl
 	if (entry.type != IOPTE_LEAF)
 		goto out_unlock;
 
-	desc = iopte_take(radix, parent, slot, num, fresh, &child, &parked);
-	if (!desc) {
+	link = iopte_parked_find(parent, slot);
+	parked = *link;
+	if (parked) {
+		desc = iopte_take_parked(radix, link, &child);
+	} else if (*fresh) {
+		child = *fresh;
+		desc = iopte_count_table(iopte_live_desc(radix, child), slot, num);
+	} else {
 		ret = -ENOMEM;
 		goto out_unlock;
 	}
@@ -528,6 +516,8 @@ static int iopte_split(struct iopte_radix *radix, unsigned int shift, void *tabl
 				trace_iopte_unpark(radix->iop->pool->id, child,
 						   table, slot);
 				iopte_live_unmark(desc, num);
+			} else {
+				*fresh = NULL;
 			}
 			goto out_unlock;
 		}
@@ -537,7 +527,10 @@ static int iopte_split(struct iopte_radix *radix, unsigned int shift, void *tabl
 
 	/* Unmapped meanwhile: two callers for one range */
 	radix->ops->fill(radix, shift - radix->stride, child, 0);
-	iopte_put(radix, parent, desc, fresh, parked);
+	if (parked)
+		iopte_parked_add(parent, desc);
+	else
+		iopte_uncount_table(radix, desc);
 
 out_unlock:
 	iopte_unlock(radix, parent, flags);
@@ -671,6 +664,7 @@ int iopte_radix_bring(struct iopte_radix *radix, unsigned int shift, void *table
 	}
 	rcu_read_unlock();
 
+	/* -ENOMEM of who must not sleep: the allocation has been tried */
 	if (likely(!ret) || (ret == -ENOMEM && !gfpflags_allow_blocking(gfp)))
 		return ret;
 	return iopte_make_way(radix, leaf_shift, iova, false, gfp);
