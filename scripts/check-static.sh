@@ -243,11 +243,13 @@ cd "$TOP" || exit
 
 # ---- coccinelle
 
-# coccinelle NAME TREE [FILE...]: reports, normalised, in $TEMP/NAME.cocci.  coccicheck
-# takes a folder, so the files are copied into one, with a seeded one.
+# coccinelle NAME TREE RULES [FILE...]: reports, normalised, in $TEMP/NAME.cocci, and the
+# semantic patches that they are of in $TEMP/NAME.rules.  With RULES, a file of such,
+# no others are tried.  coccicheck takes a folder, so the files are copied into one, with
+# a seeded one.
 coccinelle() {
-	local name=$1 src=$2 dir=$work/cocci-$1 f
-	shift 2
+	local name=$1 src=$2 dir=$work/cocci-$1 rules=$3 f
+	shift 3
 	rm -rf "$dir"
 	mkdir -p "$dir"
 	if [ -n "${FULL:-}" ]; then
@@ -261,7 +263,10 @@ coccinelle() {
 	done
 	# shellcheck disable=SC2016
 	printf 'int seeded(int a)\n{\n\tint *p = kmalloc(4, 0);\n\n\tif (a) {\n\t\ta = 1;\n\t};\n\tkfree(p);\n\treturn *p;\n}\n' >"$dir/seeded.c"
-	step "static-cocci-$name" "coccinelle ($name)" coccicheck "$src" "$dir"
+	step "static-cocci-$name" "coccinelle ($name)" coccicheck "$src" "$dir" "$rules"
+	awk -v dir="$src/" '
+	match($0, /--cocci-file [^ ]+/) { rule = substr($0, RSTART + 13, RLENGTH - 13); sub("^" dir, "", rule); next }
+	/^[^ ]+\.[ch]:[0-9]+/ && rule != "" { print rule }' "$LOGS/static-cocci-$name.log" | sort -u >"$TEMP/$name.rules"
 	# reports are "path:line:column-column: TEXT"
 	sed -nE "s,^($dir/)?([^ :]+\.[ch]):[0-9]+(:[-0-9]+)?: *,\2: ,p" "$LOGS/static-cocci-$name.log" |
 		sed -E -e "s,$dir/,,g" -e 's/line [0-9]+/line N/g' | sort -u >"$TEMP/$name.cocci"
@@ -271,13 +276,20 @@ coccinelle() {
 	fi
 }
 coccicheck() {
-	make -C "$1" O="$work/ours/${variants[0]}" ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu- \
-		coccicheck MODE=report J="$JOBS" M="$2"
+	local rule make=(make -C "$1" O="$work/ours/${variants[0]}" ARCH=arm64
+			 CROSS_COMPILE=aarch64-linux-gnu- coccicheck MODE=report J="$JOBS" M="$2")
 	# (of the kernel's semantic patches, two need an OCaml compiler)
+	if [ -z "$3" ]; then
+		"${make[@]}"
+		return
+	fi
+	while read -r rule; do
+		"${make[@]}" COCCI="$1/$rule"
+	done <"$3"
 }
 coccinelle_all() {
 	local f mine
-	coccinelle ours "$SRC" "${docfiles[@]}" || return 0
+	coccinelle ours "$SRC" "" "${docfiles[@]}" || return 0
 	: >"$TEMP/base.cocci"
 	if [ "$(grep -vc '^seeded.c' "$TEMP/ours.cocci")" != 0 ]; then
 		STEP_QUIET=1 step static-base "the base's source" base_worktree
@@ -289,7 +301,8 @@ coccinelle_all() {
 			*) ! grep -qF "$f:" "$TEMP/ours.cocci" || mine+=("$f") ;;
 			esac
 		done
-		coccinelle base "$BASE_SRC" ${mine[@]+"${mine[@]}"} || return 0
+		# by the same semantic patches: the others have nothing to be compared
+		coccinelle base "$BASE_SRC" "$TEMP/ours.rules" ${mine[@]+"${mine[@]}"} || return 0
 	fi
 	sed -i '/^seeded.c/d' "$TEMP/ours.cocci" "$TEMP/base.cocci"
 	verdict "coccinelle${FULL:+ on drivers/iommu}" "$TEMP/ours.cocci" "$TEMP/base.cocci"
