@@ -102,3 +102,17 @@ disk_boot() {
 	DOMAIN=$domain
 	return $rc
 }
+
+# guest_headers: the tree's user API, for programs of the guest
+guest_headers() { make -C "$SRC" -j"$JOBS" O="$BUILD/guest/headers" ARCH=arm64 headers; }
+
+# guest_program NAME SOURCE...: a static program, in the guest's root folder
+guest_program() {
+	local out=$BUILD/guest/root/$1
+	shift
+	mkdir -p "${out%/*}"
+	guest_headers &&
+	aarch64-linux-gnu-gcc -O2 -static -Wall -Wextra -Werror -D_GNU_SOURCE \
+		-isystem "$BUILD/guest/headers/usr/include" -o "$out.new" "$@" &&
+	mv "$out.new" "$out"
+}

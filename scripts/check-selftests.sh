@@ -8,6 +8,9 @@
 # against its own headers, tools/testing/selftests-iommu/shim.h helps.  Ours
 # must pass exactly as many tests as tools/testing/base-counts says the base
 # does; each test is a result.  RECORD=1 on a base tree records the counts.
+#
+# The tests that the series adds to them are built from the tree's sources, and run
+# by themselves.  All of them must pass.
 
 . "$(dirname "$0")/boot-lib.sh"
 
@@ -30,28 +33,46 @@ else
 	(cd "$SRC" && tar -c "${paths[@]}") | tar -xC "$work/src"
 fi
 
+# tests SOURCES PROGRAM: its tests, as FIXTURE.NAME
+tests() {
+	sed -nE 's/^TEST_(F|FAIL_NTH)\((\w+), (\w+)\).*/\2.\3/p' "$1/tools/testing/selftests/iommu/$2.c" | sort
+}
+
+# program SOURCES NAME RESULT: as it is, or else with the shim
+program() {
+	local inc shim
+	inc=(-isystem "$BUILD/guest/headers/usr/include" -I"$1/tools/testing/selftests"
+	     -I"$1/tools/testing/selftests/iommu" -I"$SRC/tools/include")
+	for s in no yes; do
+		shim=()
+		[ $s = no ] || shim=(-include "$TESTING/selftests-iommu/shim.h")
+		if aarch64-linux-gnu-gcc -O2 -static -Wall -Wno-unused-function -D_GNU_SOURCE= \
+			"${inc[@]}" "${shim[@]}" -o "$work/$2.new" \
+			"$1/tools/testing/selftests/iommu/$2.c" -lpthread; then
+			mv "$work/$2.new" "$BUILD/guest/root/$3"
+			return
+		fi
+		[ $s = yes ] || echo "== $2 does not compile as it is, with the shim:"
+	done
+	return 1
+}
+
+programs=(iommufd iommufd_fail_nth)
 build() {
-	local t inc shim
-	make -C "$SRC" -j"$JOBS" O="$work/headers" ARCH=arm64 headers
-	for t in iommufd iommufd_fail_nth; do
-		inc=(-isystem "$work/headers/usr/include" -I"$work/src/tools/testing/selftests"
-		     -I"$work/src/tools/testing/selftests/iommu" -I"$SRC/tools/include")
-		for s in no yes; do
-			shim=()
-			[ $s = no ] || shim=(-include "$TESTING/selftests-iommu/shim.h")
-			if aarch64-linux-gnu-gcc -O2 -static -Wall -Wno-unused-function -D_GNU_SOURCE= \
-				"${inc[@]}" "${shim[@]}" -o "$work/$t.new" \
-				"$work/src/tools/testing/selftests/iommu/$t.c" -lpthread; then
-				mv "$work/$t.new" "$BUILD/guest/root/$t"
-				continue 2
-			fi
-			[ $s = yes ] || echo "== $t does not compile as it is, with the shim:"
-		done
-		return 1
+	local t
+	guest_headers || return
+	for t in "${programs[@]}"; do
+		program "$work/src" "$t" "$t" || return
+		comm -13 <(tests "$work/src" "$t") <(tests "$SRC" "$t") >"$work/own_$t.tests"
+		[ -s "$work/own_$t.tests" ] || continue
+		program "$SRC" "$t" "own_$t" || return
+		cp "$work/own_$t.tests" "$BUILD/guest/root/"
 	done
 }
+rm -f "$BUILD"/guest/root/own_*
 step selftests "building selftests/iommu for the guest" build
 "$TOP/scripts/initramfs.sh"
+rm -f "$BUILD"/guest/root/own_*
 
 say "selftests/iommu in the guest ..."
 start=$SECONDS
@@ -63,9 +84,9 @@ boot=pass
 result $phase $boot "selftests/iommu: console free of splats, guest ended by itself"
 [ $boot = pass ] || rc=1
 
-python3 - "$log" "$TESTING/base-counts" "${RECORD:-}" >>"$RESULTS/$phase" <<'EOF' || rc=1
+python3 - "$log" "$TESTING/base-counts" "$work" "${RECORD:-}" >>"$RESULTS/$phase" <<'EOF' || rc=1
 import re, sys
-log, counts, record = sys.argv[1:]
+log, counts, work, record = sys.argv[1:]
 ours = {}
 prog, rc = None, 0
 for line in open(log, errors='backslashreplace'):
@@ -91,6 +112,21 @@ for prog in 'iommufd', 'iommufd_fail_nth':
     want = re.search(rf'^{prog} arm64 (\d+)$', text, re.M)
     if not want or passed != int(want[1]) or not passed:
         print(f'fail {prog}: {passed} pass, on the base {want[1] if want else "not recorded"}')
+        rc = 1
+def test_of(name):
+    """FIXTURE.NAME of FIXTURE.VARIANT.NAME"""
+    parts = name.split('.')
+    return f'{parts[0]}.{parts[-1]}'
+
+for prog in 'own_iommufd', 'own_iommufd_fail_nth':
+    want = set(open(f'{work}/{prog}.tests').read().split())
+    for ok, name in ours.get(prog, []):
+        # one of the base's may have the same name
+        if test_of(name) in want:
+            print('pass' if ok else 'fail', f'{prog}: {name}')
+            rc |= not ok
+    for test in sorted(want - {test_of(name) for _, name in ours.get(prog, [])}):
+        print(f'fail {prog}: {test} did not run')
         rc = 1
 if record:
     open(counts, 'w').write(text)
