@@ -41,6 +41,7 @@ check=(
 	"${boot[@]}"
 	"selftests          $S/check-selftests.sh"
 	"boot-dma           $S/check-dma.sh"
+	"boot-vfio          $S/check-vfio.sh"
 )
 full=(
 	"${check[@]}"

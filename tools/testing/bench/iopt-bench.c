@@ -764,6 +764,9 @@ static int __init iopt_bench_init(void)
 	if (count && !failed)
 		bench_ours(&pdev->dev);
 #endif
+	/* The counter runs on, for the programs that are measured next. */
+	if (count)
+		asm volatile("msr pmuserenr_el0, %0\n\tisb" : : "r" (1UL));
 	platform_device_unregister(pdev);
 	if (failed) {
 		pr_err("bench: error: %s failed\n", failed);
