@@ -7,7 +7,8 @@
 #   maintainers	every file that the series adds has an entry in MAINTAINERS
 #   compile	sparse (C=2) and W=1, on every touched .c file, in the first of
 #		the configurations below that builds it; a touched file that none
-#		of them builds is a failure, not a pass
+#		of them builds is a failure, not a pass (the programs among the
+#		selftests are not the kernel's: check-selftests.sh builds them)
 #   kernel-doc	-Wall, on every touched .c and .h file
 #   coccinelle	coccicheck MODE=report on the touched files (FULL=1: on all of
 #		drivers/iommu)
@@ -36,7 +37,7 @@ if [ -z "$touched" ]; then
 	say "the series is empty: nothing was tested"
 	exit 0
 fi
-mapfile -t cfiles < <(touched_files '*.c')
+mapfile -t cfiles < <(touched_files '*.c' | grep -v '^tools/testing/selftests/')
 mapfile -t docfiles < <(touched_files '*.c' '*.h')
 work=$BUILD/static
 mkdir -p "$work"
