@@ -26,8 +26,9 @@ never came is a failure too, so that an announcement cannot outlive its test.
 
 KCSAN watches the whole kernel, and the base kernel has races of its own.  With
 --own FILE, a list of function names, a data race counts when a function of the
-list is anywhere in one of its stacks and tools/testing/base-races does not have
-its title; the others are listed and not counted.
+list is anywhere in one of its stacks, down to where an interrupt came, and
+tools/testing/base-races does not have its title; the others are listed and not
+counted.
 
 `boot.py --check LOG` judges a console log of an earlier boot.
 """
@@ -66,6 +67,8 @@ END = re.compile(r'expect-splat: end\b')
 RACE = re.compile(r'BUG: KCSAN: (?:data-race|assert: race) in (.*\S)')
 FRAME = re.compile(r'([A-Za-z_][\w.$]*)\+0x[0-9a-f]+/0x[0-9a-f]+')
 RULER = re.compile(r'={66}$')
+# the frames below are of what an interrupt has interrupted, whatever that was
+INTERRUPTED = re.compile(r' el1_interrupt\+0x')
 # what a whole report has: two accesses with a stack each, and its last lines
 ACCESS = re.compile(r' to 0x[0-9a-f]+ of \d+ bytes by ')
 UNKNOWN = 'race at unknown origin'
@@ -92,11 +95,14 @@ def foreign_races(lines, own, known):
         n += 1
         if not m:
             continue
-        stacks, whole, unknown = [], False, False
+        stacks, whole, unknown, interrupted = [], False, False, False
         while n < len(lines) and not RULER.search(lines[n]) and not RACE.search(lines[n]):
             if ACCESS.search(lines[n]):
                 stacks.append(set())
-            elif stacks and not whole:
+                interrupted = False
+            elif INTERRUPTED.search(lines[n]):
+                interrupted = True
+            elif stacks and not whole and not interrupted:
                 stacks[-1].update(FRAME.findall(lines[n]))
             whole |= REPORTER in lines[n]
             unknown |= UNKNOWN in lines[n]
@@ -195,7 +201,7 @@ def check_qemu():
 
 def command(a):
     """The command line of the guest."""
-    if a.variant == 'uml':
+    if a.variant.startswith('uml'):
         # as kunit.py does; the console is stdin and stdout
         return [a.kernel, 'mem=512M', 'console=tty', *a.append]
     check_qemu()

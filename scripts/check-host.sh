@@ -398,6 +398,8 @@ t "console: a data race with one of our functions" judged fail unexpected "$(rac
 t "console: a data race of the base kernel is listed" judged pass 'not counted: alpha / beta' "$(race gamma)"
 t "console: one of the base kernel that ours calls" judged pass 'not counted' "$(race ours '__mod_zone_page_state / memchr_inv')"
 t "console: a function whose name begins like ours" judged pass 'not counted' "$(race ours_not)"
+t "console: one in an interrupt that came into ours" judged pass 'not counted' "$(race ours | sed 's,^.* ours+.*, el1_interrupt+0x10/0x20\n&,')"
+t "console: one of ours in an interrupt" judged fail unexpected "$(race ours | sed 's,^.* ours+.*,&\n el1_interrupt+0x10/0x20,')"
 t "console: a report without an end" judged fail unexpected "$(race gamma | sed '$d')"
 t "console: one that is cut off by another" judged fail unexpected "$(race ours | sed '/write/q')" "$(race gamma)"
 t "console: one that knows one side only" judged fail unexpected "$(race gamma | sed '/ read to/,/ beta+/d')"
