@@ -22,7 +22,7 @@ level=${1:-check}
 S=$TOP/scripts
 
 kunit=(
-	"kunit-uml          $S/kunit.sh uml"
+	"kunit-uml-debug    $S/kunit.sh uml-debug"
 	"kunit-arm64        $S/kunit.sh arm64"
 	"kunit-arm64-debug  $S/kunit.sh arm64-debug"
 	"kunit-arm64-kcsan  $S/kunit.sh arm64-kcsan"
@@ -54,7 +54,7 @@ full=(
 	"bisect             $S/check-bisect.sh"
 	"bench              $S/bench.sh"
 )
-ahead=(uml arm64 arm64-debug arm64-kcsan arm64-64k)
+ahead=(uml-debug arm64 arm64-debug arm64-kcsan arm64-64k)
 quick=(
 	"kunit-uml          $S/kunit.sh uml"
 	"boot-quick         record 'the disk is read through the SMMU' $S/run.sh"
@@ -86,7 +86,7 @@ long() {
 	record "$1: the tests have $2 steps" grep -q "# io-pgtable: steps: $2," "$LOGS/$phase-console.log"
 }
 # plain: what the README says of a tree of one's own, with kunit.py's own settings
-# (with which UML's PCI driver warns at boot; kunit-uml judges the console)
+# (with which UML's PCI driver warns at boot; kunit-uml-debug judges the console)
 plain() {
 	cd "$SRC" &&
 	step plain "kunit.py in a tree of one's own" ./tools/testing/kunit/kunit.py run \

@@ -39,7 +39,7 @@ flock -n 9 || { say "waiting for another build of $variant"; flock 9; }
 # what the compile-only variants compile
 users=(drivers/iommu/ drivers/gpu/drm/panfrost/ drivers/gpu/drm/panthor/)
 case $variant in
-uml)	make=(ARCH=um) image=(linux) cross= ;;
+uml*)	make=(ARCH=um) image=(linux) cross= ;;
 arm32*)	make=(ARCH=arm) image=("${users[@]}") cross=arm-linux-gnueabihf- ;;
 *-users) make=(ARCH=arm64) image=("${users[@]}") cross=aarch64-linux-gnu- ;;
 *)	make=(ARCH=arm64) image=(Image) cross=aarch64-linux-gnu- ;;

@@ -11,9 +11,10 @@
 # announced (see boot.py).  SUITE is a glob; with it, only what it names runs, and
 # nothing else is demanded.
 #
-# UML's tests run on all of their parameters.  A processor that is emulated takes
-# many times as long, so there each test of io-pgtable takes one in EVERY; which
-# one depends on the test, and together they take all.
+# UML's tests run on all of their parameters, on uml-debug with KASAN and lockdep.  A
+# processor that is emulated takes many times as long, so there each test of
+# io-pgtable takes one in EVERY; which one depends on the test, and together they take
+# all.
 #
 # APPEND= are further kernel parameters, PHASE= another name to record under,
 # TIMEOUT= other seconds to wait for the end.  No test at all is a failure.
@@ -30,7 +31,7 @@ json=$LOGS/$phase.json
 out=$(kernel_out "$variant")
 
 case $variant in
-uml)	kernel=$out/linux timeout=120 smp=1 append=(kunit_shutdown=halt) every=1 ;;
+uml*)	kernel=$out/linux timeout=120 smp=1 append=(kunit_shutdown=halt) every=1 ;;
 *)	kernel=$out/arch/arm64/boot/Image timeout=600 smp=2 append=(kunit_shutdown=poweroff) every=3
 	"$TOP/scripts/boot.py" --check-qemu || exit 1 ;;
 esac
@@ -38,8 +39,8 @@ case $variant in
 # Instrumented kernels are several times slower; four threads also find more.  The
 # torture test has a minute, in eight cases: there threads meet, which is what KCSAN
 # is for, while most tests of io-pgtable have one.
-*-debug) timeout=1500 smp=4 every=7 append+=(iopte_torture.seconds=8) ;;
-*-kcsan) timeout=1500 smp=4 every=15 append+=(iopte_torture.seconds=8) ;;
+uml-debug) timeout=300 ;;
+*-debug | *-kcsan) timeout=1500 smp=4 every=15 append+=(iopte_torture.seconds=8) ;;
 esac
 timeout=${TIMEOUT:-$timeout}
 every=${EVERY:-$every}
