@@ -67,7 +67,7 @@ measure() {
 	rm "$BUILD/guest/root/iopt-bench.ko"
 	say "counting instructions ($1) ..."
 	"${boot[@]}" --log "$LOGS/bench-$1-console.log" --smp 1 --mem 3G \
-		--qemu=-device --qemu=edu,dma_mask=0xffffffffffffffff \
+		"${EDU[@]}" \
 		--qemu=-icount --qemu=shift=0,sleep=off --qemu=-seed --qemu=1 \
 		--qemu=-rtc --qemu=base=2026-01-01T00:00:00,clock=vm
 	say "timing two CPUs ($1) ..."

@@ -16,6 +16,8 @@ export CCACHE_DEPEND=1
 TESTING=$TOP/tools/testing
 KCONFIG=$TESTING/kconfig
 BUSYBOX=$SHARED/busybox-arm64/busybox
+# for boot.py: a PCI device with a DMA engine that tests can drive
+EDU=(--qemu=-device --qemu=edu,dma_mask=0xffffffffffffffff)
 
 # variants: the kernels that can be built, in one line
 variants() {

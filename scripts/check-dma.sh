@@ -46,7 +46,7 @@ start=$SECONDS
 boot=pass
 "$TOP/scripts/boot.py" --kernel "$(kernel_out arm64)/arch/arm64/boot/Image" \
 	--initrd "$BUILD/guest/initramfs.cpio" --log "$log" --end --timeout 240 \
-	--qemu=-device --qemu=edu,dma_mask=0xffffffffffffffff \
+	"${EDU[@]}" \
 	--append ioptes.test=dma --append kunit.enable=0 || boot=fail
 result $phase $boot "dma: console free of splats, guest ended by itself"
 [ $boot = pass ] || rc=1
