@@ -18,6 +18,9 @@
 # tools/testing/vfio, a program, is measured in the same boot: what it takes to map
 # and unmap 1 GiB for a device through VFIO and iommufd, and how many tables.
 #
+# How many tables panthor's binds allocate is what its KUnit suite says, on UML; the
+# base's number is what that driver's formula for the worst case allocates.
+#
 # What two CPUs do at the same time is nanoseconds of a second boot, without
 # -icount: an observation, without a limit.
 
@@ -79,6 +82,8 @@ step bench-vfio "building the program that maps through VFIO" \
 measure base "$base" "$BUILD/base/out"
 measure ours "$SRC" "$KOUT"
 rm "$BUILD/guest/root/iopt-vfio"
+rc=0
+PHASE=bench-panthor "$TOP/scripts/kunit.sh" uml-debug panthor-vm || rc=1
 
 python3 - "$LOGS" "$RESULTS/$phase" <<'EOF'
 import re, sys
@@ -166,6 +171,16 @@ for t in binds:
         f'{"":11}as needed = {need}', n == need and not off,
         f'{n} allocated, {need} needed; {off} binds allocated another number than they needed')
 
+text = open(f'{sys.argv[1]}/bench-panthor-console.log', errors='backslashreplace').read()
+binds = re.findall(r'panthor: (.*): (\d+) tables, base (\d+)$', text, re.M)
+if len(binds) != 3:
+    sys.exit('error: the binds of panthor were not measured')
+print("the same by panthor's own code, in its KUnit suite")
+for i, (what, n, b) in enumerate(binds):
+    print(f'  {what}:')
+    row('panthor', f'binds_{i + 1}', int(b), int(n), f'{"":11}fewer than the base',
+        int(n) < int(b), f'{n} tables, base {b}')
+
 print(f'{"1 GiB through VFIO and iommufd":32}{"base":>10}{"ours":>10}{"of base":>9}  limit')
 for o, limit in VFIO.items():
     b, n = base['vfio', o], ours['vfio', o]
@@ -186,3 +201,4 @@ for f in failed:
     print(f'  {f}')
 sys.exit(bool(failed))
 EOF
+exit $rc

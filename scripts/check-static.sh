@@ -125,13 +125,29 @@ done
 
 # ---- sparse and W=1
 
-# compile TREE NAME: messages of both, normalised, in $TEMP/NAME.compile; files
+# unit FILE: what is compiled for it: itself, or the touched file that includes it
+unit() {
+	local f dir
+	for f in "${cfiles[@]}"; do
+		dir=${f%/*}/
+		case $1 in
+		"$dir"*)
+			if grep -qF "#include \"${1#"$dir"}\"" "$SRC/$f"; then
+				echo "$f"
+				return
+			fi ;;
+		esac
+	done
+	echo "$1"
+}
+
+# compile TREE NAME FILE...: messages of both, normalised, in $TEMP/NAME.compile; files
 # that were compiled and checked in $TEMP/NAME.done.  With NAME ours every file
 # must be; of the base, those that it has.
 variants=(arm64-users arm64 arm32)
 compile() {
-	local src=$1 name=$2 v f o objs log
-	local left=("${@:3}")
+	local src=$1 name=$2 v f o objs log left
+	mapfile -t left < <(for f in "${@:3}"; do unit "$f"; done | sort -u)
 	: >"$TEMP/$name.raw"
 	: >"$TEMP/$name.done"
 	for v in "${variants[@]}"; do
@@ -156,7 +172,13 @@ compile() {
 		objs=()
 		for f in "${left[@]}"; do
 			if grep -qE "^  CHECK +(.*/)?$f\$" "$log" && grep -qE "^  CC (\[M\])? +${f%.c}\.o\$" "$log"; then
-				echo "$f" >>"$TEMP/$name.done"
+				# with the .c files that it includes, if this variant does
+				(
+					echo "$f"
+					cd "$o" || exit
+					grep -oE '^  [^ ]+\.c ' "${f%/*}/.$(basename "$f" .c).o.cmd" |
+						xargs -r realpath -m --relative-to="$src" || true
+				) >>"$TEMP/$name.done"
 			else
 				objs+=("$f")
 			fi

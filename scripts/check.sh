@@ -37,7 +37,7 @@ check=(
 	"static             $S/check-static.sh"
 	"models             $S/check-models.sh"
 	"${kunit[@]}"
-	"build-arm32        build arm32 drivers/iommu/ drivers/gpu/drm/panthor/ drivers/gpu/drm/panfrost/"
+	"build-arm32        build arm32 drivers/iommu/ drivers/gpu/drm/panfrost/"
 	"${boot[@]}"
 	"selftests          $S/check-selftests.sh"
 	"boot-dma           $S/check-dma.sh"
@@ -94,7 +94,10 @@ plain() {
 	grep 'Testing complete.*passed: [1-9]' "$LOGS/plain.log" &&
 	for s in iopte_page iopte_alloc iopte_share_example io-pgtable; do
 		grep -q "^# $s: pass:[1-9]" "$BUILD/plain/test.log" || return
-	done
+	done &&
+	step plain-panthor "and with panthor's settings" ./tools/testing/kunit/kunit.py run \
+		--kunitconfig=drivers/gpu/drm/panthor --build_dir="$BUILD/plain" --jobs="$JOBS" &&
+	grep "^# panthor-vm: pass:[1-9]" "$BUILD/plain/test.log"
 }
 
 limit=$((80 * 60))

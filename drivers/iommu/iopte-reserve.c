@@ -860,7 +860,7 @@ static u64 iopte_count_missing(struct iopte_radix *radix, u64 iova, u64 last,
 /* Allocate what is missing, and @spare tables. */
 static int iopte_reserve_stock(struct iopte_radix *radix, u64 iova, u64 last,
 			       unsigned int target, unsigned int spare, gfp_t gfp,
-			       struct io_pgtable_stock *stock)
+			       struct iopte_stock *stock)
 {
 	u64 missing = iopte_count_missing(radix, iova, last, target) + spare;
 	unsigned int n;
@@ -869,7 +869,7 @@ static int iopte_reserve_stock(struct iopte_radix *radix, u64 iova, u64 last,
 		n = min(missing, IOPTE_RESERVE_BATCH);
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		if (io_pgtable_stock_fill(&radix->iop->ops, stock, n, gfp))
+		if (iopte_stock_fill(radix->iop->pool, stock, n, gfp))
 			return -ENOMEM;
 		cond_resched();
 	}
@@ -883,7 +883,7 @@ static int iopte_reserve_stock(struct iopte_radix *radix, u64 iova, u64 last,
 static struct iopte_page *iopte_reserve_child(struct iopte_radix *radix,
 					      unsigned int shift, void *table,
 					      unsigned int slot,
-					      struct io_pgtable_stock *stock)
+					      struct iopte_stock *stock)
 {
 	struct iopte_page *parent = iopte_desc(radix, table), *child;
 	void *ptep = iopte_at(radix, table, slot);
@@ -950,7 +950,7 @@ static void iopte_uncount_path(struct iopte_radix *radix, struct iopte_page **pa
 /* Reserve @num entries in the table of level @target that translates @iova. */
 static int iopte_reserve_table(struct iopte_radix *radix, u64 iova,
 			       unsigned int target, unsigned int num,
-			       struct io_pgtable_stock *stock)
+			       struct iopte_stock *stock)
 {
 	struct iopte_page *path[IOPTE_RADIX_LEVELS] = { radix->root_desc };
 	unsigned int shift = radix->top_shift, depth = 0;
@@ -1270,7 +1270,7 @@ int iopte_radix_reserve(struct iopte_radix *radix, u64 iova, u64 size,
 			u64 pgsize, gfp_t gfp)
 {
 	u64 at = iova, last = iova + (size - 1), part_last;
-	struct io_pgtable_stock stock = {};
+	struct iopte_stock stock = {};
 	unsigned int target;
 	bool done = false, changed = false;
 	unsigned int spare = 0;
@@ -1314,7 +1314,7 @@ int iopte_radix_reserve(struct iopte_radix *radix, u64 iova, u64 size,
 		 */
 		spare = IOPTE_RADIX_LEVELS - 1;
 	}
-	io_pgtable_stock_empty(&radix->iop->ops, &stock);
+	iopte_stock_empty(radix->iop->pool, &stock);
 
 	if (ret && changed) {
 		mutex_lock(&radix->mutex);

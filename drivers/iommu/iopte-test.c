@@ -1411,7 +1411,7 @@ static void test_share(struct kunit *test)
 static void test_share_fails(struct kunit *test)
 {
 	struct test_table *tt = test_table(test, &io_pgtable_flushes);
-	struct io_pgtable_stock stock = {};
+	struct iopte_stock stock = {};
 	struct test_mem *mem = tt->mem;
 	unsigned int n, shares;
 	int ret;
@@ -1420,13 +1420,13 @@ static void test_share_fails(struct kunit *test)
 		mem->shares = 0;
 		mem->unshares = 0;
 		mem->fail_share = n;
-		ret = io_pgtable_stock_fill(&tt->iop.ops, &stock,
-					    20 * tt->per_page, GFP_KERNEL);
+		ret = iopte_stock_fill(tt->pool, &stock, 20 * tt->per_page,
+				       GFP_KERNEL);
 		/* One of a bulk that cannot be shared is replaced. */
 		if (ret)
 			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
 		else
-			io_pgtable_stock_empty(&tt->iop.ops, &stock);
+			iopte_stock_empty(tt->pool, &stock);
 		KUNIT_EXPECT_NULL(test, stock.tables);
 		shares = mem->shares;
 		KUNIT_EXPECT_GT(test, shares, n);
@@ -1467,15 +1467,15 @@ static void test_unshare_fails(struct kunit *test)
 static void test_limit(struct kunit *test)
 {
 	struct test_table *tt = test_table(test, &io_pgtable_flushes);
-	struct io_pgtable_stock stock = {};
+	struct iopte_stock stock = {};
 	struct test_mem *mem = tt->mem;
 
 	/* No block fits below, whatever zone the default allocator tries. */
 	tt->pool->req.addr_bits = 10;
 	KUNIT_EXPECT_NULL(test, iopte_alloc(tt->pool, GFP_KERNEL));
 	KUNIT_EXPECT_NULL(test, iopte_alloc_root(tt->pool, SZ_128K, GFP_KERNEL));
-	KUNIT_EXPECT_EQ(test, io_pgtable_stock_fill(&tt->iop.ops, &stock, 3,
-						    GFP_KERNEL), -ENOMEM);
+	KUNIT_EXPECT_EQ(test, iopte_stock_fill(tt->pool, &stock, 3, GFP_KERNEL),
+			-ENOMEM);
 	KUNIT_EXPECT_NULL(test, stock.tables);
 	KUNIT_EXPECT_EQ(test, mem->req.addr_bits, 10);
 	KUNIT_EXPECT_GE(test, mem->allocated, 3);
@@ -1588,79 +1588,42 @@ static void test_alloc_fails(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mem->attempts, 1);
 }
 
-/* A stock gives what it has, then nothing, and allocates nothing itself. */
+/* A stock gives what it has, zeroed, then nothing, and allocates nothing itself. */
 static void test_stock(struct kunit *test)
 {
 	struct test_table *tt = test_table(test, &io_pgtable_flushes);
-	struct io_pgtable_ops *ops = &tt->iop.ops;
-	struct io_pgtable_stock stock = {};
+	struct iopte_stock stock = {};
 	struct test_mem *mem = tt->mem;
 	unsigned int i, n = 20, attempts;
 	struct iopte_list list = {};
+	struct iopte_page *desc;
 	void *table;
 
-	KUNIT_ASSERT_EQ(test, io_pgtable_stock_fill(ops, &stock, 0, GFP_KERNEL), 0);
+	KUNIT_ASSERT_EQ(test, iopte_stock_fill(tt->pool, &stock, 0, GFP_KERNEL), 0);
 	KUNIT_EXPECT_NULL(test, stock.tables);
-	KUNIT_ASSERT_EQ(test, io_pgtable_stock_fill(ops, &stock, n, GFP_KERNEL), 0);
+	KUNIT_ASSERT_EQ(test, iopte_stock_fill(tt->pool, &stock, n, GFP_KERNEL), 0);
 	attempts = mem->attempts;
 	KUNIT_EXPECT_EQ(test, attempts, DIV_ROUND_UP(n, tt->per_page));
 	KUNIT_EXPECT_EQ(test, pages_in_use(tt), table_pages(tt, n));
 
-	io_pgtable_stock_use(ops, &stock);
-	for (i = 0; i < n - 3; i++) {
-		table = iopte_alloc(tt->pool, GFP_ATOMIC);
-		KUNIT_ASSERT_NOT_NULL(test, table);
+	for (i = 0; i < n; i++) {
+		desc = iopte_stock_pop(&stock);
+		KUNIT_ASSERT_NOT_NULL(test, desc);
+		table = iopte_address(tt->pool, desc);
 		KUNIT_EXPECT_NULL(test, memchr_inv(table, 0, tt->param.size));
 		memset(table, 0xff, tt->param.size);
 		iopte_list_add(tt->pool, &list, table);
 	}
-	io_pgtable_stock_use(ops, NULL);
+	KUNIT_EXPECT_NULL(test, iopte_stock_pop(&stock));
+	KUNIT_EXPECT_EQ(test, mem->attempts, attempts);
 	iopte_free_list(tt->pool, &list);
 
-	/* The rest can be used later, until it is exhausted. */
-	io_pgtable_stock_use(ops, &stock);
-	for (i = 0; i < 2; i++)
-		iopte_free(tt->pool, iopte_alloc(tt->pool, GFP_ATOMIC));
-	table = iopte_alloc(tt->pool, GFP_ATOMIC);
-	KUNIT_EXPECT_NOT_NULL(test, table);
-	KUNIT_EXPECT_NULL(test, iopte_alloc(tt->pool, GFP_KERNEL));
-	io_pgtable_stock_use(ops, NULL);
-	KUNIT_EXPECT_EQ(test, mem->attempts, attempts);
-	if (table)
-		iopte_free(tt->pool, table);
-
 	/* Emptied when it was never used, too. */
-	KUNIT_ASSERT_EQ(test, io_pgtable_stock_fill(ops, &stock, n, GFP_KERNEL), 0);
-	io_pgtable_stock_empty(ops, &stock);
+	KUNIT_ASSERT_EQ(test, iopte_stock_fill(tt->pool, &stock, n, GFP_KERNEL), 0);
+	iopte_stock_empty(tt->pool, &stock);
 	KUNIT_EXPECT_NULL(test, stock.tables);
-	io_pgtable_stock_empty(ops, &stock);
+	iopte_stock_empty(tt->pool, &stock);
 	KUNIT_EXPECT_TRUE(test, all_freed(tt));
-}
-
-/* To fill one stock while maps use another takes nothing from that. */
-static void test_stock_two(struct kunit *test)
-{
-	struct test_table *tt = test_table(test, &io_pgtable_flushes);
-	struct io_pgtable_stock used = {}, filled = {};
-	struct io_pgtable_ops *ops = &tt->iop.ops;
-	unsigned int n = 5, in_used = 0, in_filled = 0;
-	struct iopte_page *desc;
-	int ret;
-
-	KUNIT_ASSERT_EQ(test, io_pgtable_stock_fill(ops, &used, n, GFP_KERNEL), 0);
-	io_pgtable_stock_use(ops, &used);
-	ret = io_pgtable_stock_fill(ops, &filled, n + 2, GFP_KERNEL);
-	io_pgtable_stock_use(ops, NULL);
-
-	for (desc = used.tables; desc; desc = desc->next)
-		in_used++;
-	for (desc = filled.tables; desc; desc = desc->next)
-		in_filled++;
-	io_pgtable_stock_empty(ops, &used);
-	io_pgtable_stock_empty(ops, &filled);
-	KUNIT_EXPECT_EQ(test, ret, 0);
-	KUNIT_EXPECT_EQ(test, in_used, n);
-	KUNIT_EXPECT_EQ(test, in_filled, n + 2);
 }
 
 /* Every allocation of a stock fails in turn: an error, and nothing lost. */
@@ -1668,15 +1631,14 @@ static void test_stock_fails(struct kunit *test)
 {
 	struct test_table *tt = test_table(test, &io_pgtable_flushes);
 	unsigned int n = 20 * tt->per_page, i, failures = 0;
-	struct io_pgtable_ops *ops = &tt->iop.ops;
-	struct io_pgtable_stock stock = {};
+	struct iopte_stock stock = {};
 	struct test_mem *mem = tt->mem;
 	int ret;
 
 	for (i = 0; i <= n; i++) {
 		mem->attempts = 0;
 		mem->fail_from = i;
-		ret = io_pgtable_stock_fill(ops, &stock, n, GFP_KERNEL);
+		ret = iopte_stock_fill(tt->pool, &stock, n, GFP_KERNEL);
 		if (!ret)
 			break;
 		failures++;
@@ -1688,7 +1650,7 @@ static void test_stock_fails(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ret, 0);
 	KUNIT_EXPECT_EQ(test, failures, mem->attempts);
 	KUNIT_EXPECT_EQ(test, failures, 20);
-	io_pgtable_stock_empty(ops, &stock);
+	iopte_stock_empty(tt->pool, &stock);
 }
 
 /*
@@ -1870,7 +1832,6 @@ static struct kunit_case iopte_alloc_cases[] = {
 	KUNIT_CASE_PARAM(test_destroy_waits, sharing_gen_params),
 	KUNIT_CASE_PARAM(test_alloc_fails, sharing_gen_params),
 	KUNIT_CASE_PARAM(test_stock, counting_gen_params),
-	KUNIT_CASE_PARAM(test_stock_two, counting_gen_params),
 	KUNIT_CASE_PARAM(test_stock_fails, sharing_gen_params),
 	KUNIT_CASE(test_cache_keeps),
 	KUNIT_CASE(test_cache_bypass),

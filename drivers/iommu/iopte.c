@@ -774,11 +774,21 @@ void iopte_free(struct iopte_pool *pool, void *table)
 	iopte_free_list(pool, &list);
 }
 
-/* Allocate a table, whether or not a stock is in use. */
-static __always_inline void *iopte_alloc_new(struct iopte_pool *pool, gfp_t gfp)
+/**
+ * iopte_alloc - allocate a table
+ * @pool: the pool.
+ * @gfp: how.  __GFP_ACCOUNT charges the memory to the current memcg.
+ *
+ * Context: As @gfp allows.
+ * Return: a zeroed table of the pool's table size, aligned to it and DMA
+ * mapped, or NULL, with nothing changed.
+ */
+void *iopte_alloc(struct iopte_pool *pool, gfp_t gfp)
 {
 	struct iopte_page *desc;
 	void *table;
+
+	might_alloc(gfp);
 
 	if (pool->split) {
 		table = iopte_alloc_split(pool, gfp);
@@ -801,33 +811,9 @@ static __always_inline void *iopte_alloc_new(struct iopte_pool *pool, gfp_t gfp)
 	return table;
 }
 
-/**
- * iopte_alloc - allocate a table
- * @pool: the pool.
- * @gfp: how.  __GFP_ACCOUNT charges the memory to the current memcg.
- *
- * Context: As @gfp allows, and any but NMI while the page table's user has set
- * a stock.
- * Return: a zeroed table of the pool's table size, aligned to it and DMA
- * mapped, or NULL, with nothing changed.
- */
-void *iopte_alloc(struct iopte_pool *pool, gfp_t gfp)
-{
-	struct iopte_page *desc;
-
-	if (pool->stock) {
-		desc = iopte_stock_pop(pool->stock);
-		return desc ? iopte_address(pool, desc) : NULL;
-	}
-
-	might_alloc(gfp);
-
-	return iopte_alloc_new(pool, gfp);
-}
-
 /* Allocate up to @nr tables, at most IOPTE_BATCH, into a stock. */
 static unsigned int iopte_stock_add(struct iopte_pool *pool,
-				    struct io_pgtable_stock *stock,
+				    struct iopte_stock *stock,
 				    unsigned int nr, gfp_t gfp)
 {
 	struct iopte_allocator *allocator = pool->allocator;
@@ -837,7 +823,7 @@ static unsigned int iopte_stock_add(struct iopte_pool *pool,
 	void *table;
 
 	if (pool->split) {
-		table = iopte_alloc_new(pool, gfp);
+		table = iopte_alloc(pool, gfp);
 		if (!table)
 			return 0;
 		desc = iopte_of(pool, table);
@@ -868,16 +854,14 @@ static unsigned int iopte_stock_add(struct iopte_pool *pool,
 }
 
 /**
- * io_pgtable_stock_empty - free the tables of a stock
- * @ops: the page table.
- * @stock: the stock, which is not in use.
+ * iopte_stock_empty - free the tables of a stock
+ * @pool: the pool.
+ * @stock: the stock.
  *
  * Context: Any context but NMI.
  */
-void io_pgtable_stock_empty(struct io_pgtable_ops *ops,
-			    struct io_pgtable_stock *stock)
+void iopte_stock_empty(struct iopte_pool *pool, struct iopte_stock *stock)
 {
-	struct iopte_pool *pool = io_pgtable_ops_to_pgtable(ops)->pool;
 	struct iopte_list list = {};
 	struct iopte_page *desc;
 
@@ -885,24 +869,21 @@ void io_pgtable_stock_empty(struct io_pgtable_ops *ops,
 		iopte_list_add(pool, &list, iopte_address(pool, desc));
 	iopte_free_list(pool, &list);
 }
-EXPORT_SYMBOL_GPL(io_pgtable_stock_empty);
 
 /**
- * io_pgtable_stock_fill - allocate tables ahead of the maps that need them
- * @ops: the page table, of a format that takes allocators.
- * @stock: where to put them; not in use.
+ * iopte_stock_fill - allocate tables ahead of their use
+ * @pool: the pool.
+ * @stock: where to put them.
  * @nr: how many tables.
  * @gfp: how.
  *
  * Context: As @gfp allows.
- * Return: 0, with a stock that io_pgtable_stock_empty() must empty before the
- * page table is freed, or -ENOMEM, with the stock empty.
+ * Return: 0, with a stock that iopte_stock_empty() must empty before the pool is
+ * destroyed, or -ENOMEM, with the stock empty.
  */
-int io_pgtable_stock_fill(struct io_pgtable_ops *ops,
-			  struct io_pgtable_stock *stock, unsigned int nr,
-			  gfp_t gfp)
+int iopte_stock_fill(struct iopte_pool *pool, struct iopte_stock *stock,
+		     unsigned int nr, gfp_t gfp)
 {
-	struct iopte_pool *pool = io_pgtable_ops_to_pgtable(ops)->pool;
 	unsigned int added;
 
 	might_alloc(gfp);
@@ -910,31 +891,12 @@ int io_pgtable_stock_fill(struct io_pgtable_ops *ops,
 	for (; nr; nr -= added) {
 		added = iopte_stock_add(pool, stock, nr, gfp);
 		if (!added) {
-			io_pgtable_stock_empty(ops, stock);
+			iopte_stock_empty(pool, stock);
 			return -ENOMEM;
 		}
 	}
 	return 0;
 }
-EXPORT_SYMBOL_GPL(io_pgtable_stock_fill);
-
-/**
- * io_pgtable_stock_use - take tables from a stock instead of allocating them
- * @ops: the page table.
- * @stock: the stock, or NULL to allocate again.
- *
- * Until the next call map and unmap allocate nothing: a table that they need
- * comes from @stock, and a map that finds it empty returns -ENOMEM.
- *
- * Context: Any.  The caller serializes this with the page table's maps and
- * unmaps.
- */
-void io_pgtable_stock_use(struct io_pgtable_ops *ops,
-			  struct io_pgtable_stock *stock)
-{
-	io_pgtable_ops_to_pgtable(ops)->pool->stock = stock;
-}
-EXPORT_SYMBOL_GPL(io_pgtable_stock_use);
 
 /**
  * iopte_alloc_root - allocate a root

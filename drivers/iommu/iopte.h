@@ -208,8 +208,6 @@ struct iopte_list {
  * @split: whether tables are smaller than a page, and pages therefore split.
  * @user_flush: whether the user of the page table brackets its own flushes.
  * @lock: protects @partial with the split pages on it, and @unflushed.
- * @stock: while set, where iopte_alloc() takes tables from, instead of
- *         allocating them.  Set and used by one user at a time.
  * @waiting: how many tables wait for a grace period or a work item.
  * @debugfs: the page table's directory.
  * @partial: split pages with at least one free table.
@@ -225,7 +223,6 @@ struct iopte_pool {
 	u8			table_shift;
 	bool			split;
 	bool			user_flush;
-	struct io_pgtable_stock	*stock;
 #ifdef CONFIG_IOMMU_DEBUGFS
 	atomic_long_t		waiting;
 	struct iopte_debugfs	*debugfs;
@@ -233,6 +230,16 @@ struct iopte_pool {
 	spinlock_t		lock;	/* protects what follows */
 	struct list_head	partial;
 	struct iopte_list	unflushed;
+};
+
+/**
+ * struct iopte_stock - tables allocated ahead of their use
+ * @tables: the tables.
+ *
+ * Starts zeroed.
+ */
+struct iopte_stock {
+	struct iopte_page	*tables;
 };
 
 struct iopte_pool *iopte_pool_create(const struct io_pgtable_cfg *cfg,
@@ -245,6 +252,10 @@ void *iopte_alloc(struct iopte_pool *pool, gfp_t gfp);
 void *iopte_alloc_root(struct iopte_pool *pool, size_t size, gfp_t gfp);
 void iopte_free(struct iopte_pool *pool, void *table);
 void iopte_free_root(struct iopte_pool *pool, void *root, size_t size);
+
+int iopte_stock_fill(struct iopte_pool *pool, struct iopte_stock *stock,
+		     unsigned int nr, gfp_t gfp);
+void iopte_stock_empty(struct iopte_pool *pool, struct iopte_stock *stock);
 
 void iopte_list_add(struct iopte_pool *pool, struct iopte_list *list,
 		    void *table);
@@ -275,7 +286,7 @@ static inline void *iopte_address(struct iopte_pool *pool, struct iopte_page *de
 	return pool->split ? desc->table : folio_address(iopte_page_folio(desc));
 }
 
-static inline struct iopte_page *iopte_stock_pop(struct io_pgtable_stock *stock)
+static inline struct iopte_page *iopte_stock_pop(struct iopte_stock *stock)
 {
 	struct iopte_page *desc = stock->tables;
 
