@@ -679,20 +679,25 @@ static void pmt_test_random(struct kunit *test)
 	pmt_destroy_vm(t);
 }
 
-/* Whatever the preparation cannot allocate, it leaves nothing. */
-static void pmt_test_prepare_fails(struct kunit *test)
+/*
+ * Prepare a map, and then an unmap, with one allocation more each time. Whatever the
+ * preparation cannot allocate, it leaves nothing. @failed is how often each has failed.
+ */
+static void pmt_prepare_fails(struct pmt *t, bool objects, int failed[2])
 {
-	struct pmt *t = test->priv;
 	/* Pages, blocks, pages */
 	struct panthor_gem_object *bo = pmt_bo(t, SZ_8M, SZ_2G + SZ_1M, SZ_8M, 0);
-	int root = pmt_tables(t), allocs, ret;
+	struct kunit *test = t->test;
 	struct panthor_vm_op_ctx op;
-	int failed[2] = {};
+	int root = pmt_tables(t), ret;
 
 	for (u32 unmap = 0; unmap < 2; unmap++) {
+		failed[unmap] = 0;
 		do {
-			allocs = atomic_read(&t->allocs);
-			t->fail_after = allocs + failed[unmap];
+			if (objects)
+				t->fail_objects_after = t->objects + failed[unmap];
+			else
+				t->fail_after = atomic_read(&t->allocs) + failed[unmap];
 			if (unmap)
 				ret = panthor_vm_prepare_unmap_op_ctx(&op, t->vm,
 								      SZ_1G - SZ_64K,
@@ -701,44 +706,6 @@ static void pmt_test_prepare_fails(struct kunit *test)
 				ret = pmt_prepare_map(t, &op, bo, 0, SZ_8M,
 						      SZ_1G - SZ_2M - SZ_1M);
 			t->fail_after = -1;
-			if (ret) {
-				KUNIT_ASSERT_EQ(test, ret, -ENOMEM);
-				failed[unmap]++;
-			} else {
-				panthor_vm_cleanup_op_ctx(&op, t->vm);
-			}
-			KUNIT_ASSERT_EQ(test, pmt_tables(t), root);
-		} while (ret);
-	}
-
-	/* Two of the last level, two of that above, for the 1G border, and one */
-	KUNIT_EXPECT_EQ(test, failed[0], 5);
-	KUNIT_EXPECT_EQ(test, failed[1], 5);
-
-	pmt_bo_put(bo);
-	KUNIT_EXPECT_EQ(test, atomic_read(&t->bos), 0);
-	pmt_destroy_vm(t);
-}
-
-/* Nor when that is a VMA, the vm_bo, or the record of what is reserved. */
-static void pmt_test_prepare_fails_object(struct kunit *test)
-{
-	struct pmt *t = test->priv;
-	struct panthor_gem_object *bo = pmt_bo(t, SZ_8M, SZ_2G + SZ_1M, SZ_8M, 0);
-	struct panthor_vm_op_ctx op;
-	int root = pmt_tables(t), ret;
-	int failed[2] = {};
-
-	for (u32 unmap = 0; unmap < 2; unmap++) {
-		do {
-			t->fail_objects_after = t->objects + failed[unmap];
-			if (unmap)
-				ret = panthor_vm_prepare_unmap_op_ctx(&op, t->vm,
-								      SZ_1G - SZ_64K,
-								      SZ_8M);
-			else
-				ret = pmt_prepare_map(t, &op, bo, 0, SZ_8M,
-						      SZ_1G - SZ_2M - SZ_1M);
 			t->fail_objects_after = -1;
 			if (ret) {
 				KUNIT_ASSERT_EQ(test, ret, -ENOMEM);
@@ -750,13 +717,30 @@ static void pmt_test_prepare_fails_object(struct kunit *test)
 		} while (ret);
 	}
 
-	/* Three VMAs, vm_bo and record; two VMAs */
-	KUNIT_EXPECT_EQ(test, failed[0], 5);
-	KUNIT_EXPECT_EQ(test, failed[1], 2);
-
 	pmt_bo_put(bo);
 	KUNIT_EXPECT_EQ(test, atomic_read(&t->bos), 0);
 	pmt_destroy_vm(t);
+}
+
+static void pmt_test_prepare_fails(struct kunit *test)
+{
+	int failed[2];
+
+	pmt_prepare_fails(test->priv, false, failed);
+	/* Two of the last level, two of that above, for the 1G border, and one */
+	KUNIT_EXPECT_EQ(test, failed[0], 5);
+	KUNIT_EXPECT_EQ(test, failed[1], 5);
+}
+
+/* A VMA, the vm_bo, or the record of what is reserved */
+static void pmt_test_prepare_fails_object(struct kunit *test)
+{
+	int failed[2];
+
+	pmt_prepare_fails(test->priv, true, failed);
+	/* Three VMAs, vm_bo and record; two VMAs */
+	KUNIT_EXPECT_EQ(test, failed[0], 5);
+	KUNIT_EXPECT_EQ(test, failed[1], 2);
 }
 
 /* An object that is smaller than it says cannot be bound. */
