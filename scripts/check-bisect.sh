@@ -42,9 +42,19 @@ checkout() {
 }
 STEP_QUIET=1 step bisect "the worktree" worktree
 
-# the configurations of UML and of arm64-users in one hash
-how=$(cd "$TOP/tools/testing" && cat kconfig/{uml,arm64-users,common,kunit,small}.config suites/uml |
-	sha256sum | cut -c1-12)
+# tested COMMIT: in one hash the configurations of UML and of arm64-users, and what
+# UML's list of suites demands of this tree
+tested() {
+	{
+		cd "$TOP/tools/testing" &&
+		cat kconfig/{uml,arm64-users,common,kunit,small}.config &&
+		while read -r name file; do
+			case $name in '' | '#') continue ;; esac
+			[ -z "$file" ] || tree cat-file -e "$1:$file" 2>/dev/null || continue
+			echo "$name"
+		done <suites/uml
+	} | sha256sum | cut -c1-12
+}
 
 # folders COMMIT: where it changes what is compiled for arm64, as make targets
 folders() {
@@ -64,7 +74,7 @@ n=0 total=$(tree rev-list --count base..HEAD) failed=0 skipped=0
 for c in $(tree rev-list --reverse base..HEAD); do
 	n=$((n + 1))
 	name="$(tree log -1 --format=%s "$c")"
-	stamp=$work/passed/$(tree rev-parse "$c^{tree}")-$how
+	stamp=$work/passed/$(tree rev-parse "$c^{tree}")-$(tested "$c")
 	if [ -e "$stamp" ]; then
 		skipped=$((skipped + 1))
 		result bisect pass "$name (passed before)"

@@ -42,6 +42,7 @@ check=(
 	"selftests          $S/check-selftests.sh"
 	"boot-dma           $S/check-dma.sh"
 	"boot-vfio          $S/check-vfio.sh"
+	"boot-type1         $S/check-type1.sh"
 )
 full=(
 	"${check[@]}"
@@ -92,7 +93,7 @@ plain() {
 	step plain "kunit.py in a tree of one's own" ./tools/testing/kunit/kunit.py run \
 		--kunitconfig=drivers/iommu --build_dir="$BUILD/plain" --jobs="$JOBS" &&
 	grep 'Testing complete.*passed: [1-9]' "$LOGS/plain.log" &&
-	for s in iopte_page iopte_alloc iopte_share_example io-pgtable; do
+	for s in iopte_page iopte_alloc iopte_share_example io-pgtable iommu_sva; do
 		grep -q "^# $s: pass:[1-9]" "$BUILD/plain/test.log" || return
 	done &&
 	step plain-panthor "and with panthor's settings" ./tools/testing/kunit/kunit.py run \
