@@ -1863,7 +1863,7 @@ static int svt_reporter_fn(void *data)
 		if (atomic_read(&r->t->reported_groups) < most)
 			svt_report_group(r);
 		else
-			usleep_range(50, 100);
+			schedule_timeout_uninterruptible(1);
 		cond_resched();
 	}
 	return 0;
