@@ -118,3 +118,21 @@ guest_program() {
 		-isystem "$BUILD/guest/headers/usr/include" -o "$out.new" "$@" &&
 	mv "$out.new" "$out"
 }
+
+# guest_steps PROGRAM LOG NAME: record each step that a program of the guest says it has
+# passed or failed, and that it came to its end with a status that fits; fails if one
+# does not hold.
+guest_steps() {
+	local how step rc=0
+	while read -r how step; do
+		result "$phase" "$how" "$3: $step"
+		[ "$how" = pass ] || rc=1
+	done < <(sed -nE "s/.*$1: ((pass|fail) .*)/\1/p" "$2")
+	if [ "$(grep -c "$1: complete" "$2")" = 1 ] && [ "$(sed -n "s/.*$1: exit //p" "$2")" = $rc ]; then
+		result "$phase" pass "$3: all steps were run"
+	else
+		result "$phase" fail "$3: all steps were run"
+		rc=1
+	fi
+	return $rc
+}

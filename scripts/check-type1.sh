@@ -45,19 +45,7 @@ for suite in iommu_sva arm-smmu-v3-sva; do
 	fi
 done
 
-steps=0
-said() { sed -n "s/.*iopt-type1: $1//p" "$log"; }
-while read -r how name; do
-	result $phase "$how" "type1: $name"
-	[ "$how" = pass ] || steps=1
-done < <(said '' | grep -E '^(pass|fail) ')
-if [ "$(said complete | wc -l)" = 1 ] && [ "$(said 'exit ')" = $steps ]; then
-	result $phase pass "type1: all steps were run"
-else
-	result $phase fail "type1: all steps were run"
-	rc=1
-fi
-[ $steps = 0 ] || rc=1
+guest_steps iopt-type1 "$log" type1 || rc=1
 grep '^fail' "$RESULTS/$phase" || true
 say "$phase: $(grep -c '^pass' "$RESULTS/$phase") passed, $(grep -c '^fail' "$RESULTS/$phase" || true) failed, $((SECONDS - start)) s, console: $log"
 exit $rc

@@ -33,20 +33,8 @@ boot=pass
 result $phase $boot "vfio: console free of splats, guest ended by itself"
 [ $boot = pass ] || rc=1
 
-steps=0
-said() { sed -n "s/.*iopt-vfio: $1//p" "$log"; }
-while read -r how name; do
-	result $phase "$how" "vfio: $name"
-	[ "$how" = pass ] || steps=1
-done < <(said '' | grep -E '^(pass|fail) ')
-if [ "$(said complete | wc -l)" = 1 ] && [ "$(said 'exit ')" = $steps ]; then
-	result $phase pass "vfio: all steps were run"
-else
-	result $phase fail "vfio: all steps were run"
-	rc=1
-fi
-[ $steps = 0 ] || rc=1
-said 'tables ' | sed 's/^/  table pages, by /'
+guest_steps iopt-vfio "$log" vfio || rc=1
+sed -n 's/.*iopt-vfio: tables /  table pages, by /p' "$log"
 grep '^fail' "$RESULTS/$phase" || true
 say "$phase: $(grep -c '^pass' "$RESULTS/$phase") passed, $(grep -c '^fail' "$RESULTS/$phase" || true) failed, $((SECONDS - start)) s, console: $log"
 exit $rc

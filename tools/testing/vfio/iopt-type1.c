@@ -26,19 +26,12 @@
 
 #include <linux/vfio.h>
 
+#include "guest.h"
+
 #define SZ_1M		0x100000UL
 /* Nothing else is near, neither of the devices' MSIs nor reserved regions. */
 #define IOVA		(1UL << 40)
 
-#define EDU_RAISE	0x60
-#define EDU_ACK		0x64
-#define EDU_DMA_SRC	0x80
-#define EDU_DMA_DST	0x88
-#define EDU_DMA_CNT	0x90
-#define EDU_DMA_CMD	0x98
-#define EDU_DMA_START	1
-#define EDU_DMA_TO_RAM	2
-#define EDU_BUFFER	0x40000UL
 #define EDU_BAR		SZ_1M
 
 #define ROUNDS		50
@@ -55,51 +48,10 @@ static struct edu devices[2];
 static int container;
 static bool failed;
 
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
 static void result(bool ok, const char *what)
 {
 	printf("iopt-type1: %s %s\n", ok ? "pass" : "fail", what);
 	failed |= !ok;
-}
-
-/* Pages that I/O page tables take, with what each CPU has not added yet. */
-static long table_pages(void)
-{
-	int fd = open("/proc/sys/vm/stat_refresh", O_WRONLY);
-	char name[64];
-	long n;
-	FILE *f;
-
-	if (fd < 0 || write(fd, "1", 1) != 1)
-		die("/proc/sys/vm/stat_refresh");
-	close(fd);
-	f = fopen("/proc/vmstat", "r");
-	if (!f)
-		die("/proc/vmstat");
-	while (fscanf(f, "%63s %ld", name, &n) == 2) {
-		if (!strcmp(name, "nr_iommu_pages")) {
-			fclose(f);
-			return n;
-		}
-	}
-	fprintf(stderr, "no nr_iommu_pages in /proc/vmstat\n");
-	exit(1);
-}
-
-/* Tables are freed after a grace period: wait for their number, a while. */
-static bool settles(long want)
-{
-	for (int i = 0; i < 100; i++) {
-		if (table_pages() == want)
-			return true;
-		usleep(50000);
-	}
-	return false;
 }
 
 /* ---- VFIO ---- */

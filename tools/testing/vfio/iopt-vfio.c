@@ -33,6 +33,8 @@
 #include <linux/iommufd.h>
 #include <linux/vfio.h>
 
+#include "guest.h"
+
 #define SZ_4K	0x1000UL
 #define SZ_2M	0x200000UL
 #define SZ_1G	0x40000000UL
@@ -49,67 +51,16 @@
 #define DEVICE		"/dev/vfio/devices/vfio0"
 #define CGROUP		"/sys/fs/cgroup/iopt"
 
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
 /* ---- page tables, as the kernel counts them ---- */
 
-/* The number that follows a word in a file. */
-static long number(const char *path, const char *word)
-{
-	char name[64];
-	long n;
-	FILE *f;
-
-	f = fopen(path, "r");
-	if (!f)
-		die(path);
-	while (fscanf(f, "%63s %ld", name, &n) == 2) {
-		if (!strcmp(name, word)) {
-			fclose(f);
-			return n;
-		}
-	}
-	fclose(f);
-	fprintf(stderr, "no %s in %s\n", word, path);
-	exit(1);
-}
-
-/* Pages that I/O page tables take, with what each CPU has not added yet. */
-static long table_pages(void)
-{
-	int fd = open("/proc/sys/vm/stat_refresh", O_WRONLY);
-
-	if (fd < 0 || write(fd, "1", 1) != 1)
-		die("/proc/sys/vm/stat_refresh");
-	close(fd);
-	return number("/proc/vmstat", "nr_iommu_pages");
-}
-
 /*
- * Bytes of them that are charged to the group that all of this runs in.  The kernel
+ * Bytes of page tables that are charged to the group that all of this runs in.  The kernel
  * brings small changes together every two seconds.
  */
 static long charged(void)
 {
 	sleep(3);
 	return number(CGROUP "/memory.stat", "sec_pagetables");
-}
-
-/* Tables are freed after a grace period: wait for their number, a while. */
-static bool settles(long want)
-{
-	int i;
-
-	for (i = 0; i < 100; i++) {
-		if (table_pages() == want)
-			return true;
-		usleep(50000);
-	}
-	return false;
 }
 
 /* ---- VFIO and iommufd ---- */
@@ -222,14 +173,6 @@ static void *memory(size_t page)
 }
 
 /* ---- the device ---- */
-
-#define EDU_DMA_SRC	0x80
-#define EDU_DMA_DST	0x88
-#define EDU_DMA_CNT	0x90
-#define EDU_DMA_CMD	0x98
-#define EDU_DMA_START	1
-#define EDU_DMA_TO_RAM	2
-#define EDU_BUFFER	0x40000UL
 
 static uint64_t region(struct user *u, uint32_t index)
 {

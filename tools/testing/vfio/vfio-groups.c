@@ -19,6 +19,8 @@
 
 #include <linux/vfio.h>
 
+#include "guest.h"
+
 #define MAX_GROUPS	8
 
 /* as the module has it */
@@ -29,12 +31,6 @@ struct counts {
 	uint32_t domains;
 	uint32_t allocations;
 };
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
 
 static uint32_t counter(void)
 {

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the programs share that drive devices from user space in the guest: how many
+ * pages I/O page tables take, and the registers of QEMU's `edu` device.
+ */
+#ifndef GUEST_H
+#define GUEST_H
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define EDU_RAISE	0x60
+#define EDU_ACK		0x64
+#define EDU_DMA_SRC	0x80
+#define EDU_DMA_DST	0x88
+#define EDU_DMA_CNT	0x90
+#define EDU_DMA_CMD	0x98
+#define EDU_DMA_START	1
+#define EDU_DMA_TO_RAM	2
+#define EDU_BUFFER	0x40000UL
+
+static inline void die(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+/* The number that follows a word in a file. */
+static inline long number(const char *path, const char *word)
+{
+	char name[64];
+	long n;
+	FILE *f;
+
+	f = fopen(path, "r");
+	if (!f)
+		die(path);
+	while (fscanf(f, "%63s %ld", name, &n) == 2) {
+		if (!strcmp(name, word)) {
+			fclose(f);
+			return n;
+		}
+	}
+	fclose(f);
+	fprintf(stderr, "no %s in %s\n", word, path);
+	exit(1);
+}
+
+/* Pages that I/O page tables take, with what each CPU has not added yet. */
+static inline long table_pages(void)
+{
+	int fd = open("/proc/sys/vm/stat_refresh", O_WRONLY);
+
+	if (fd < 0 || write(fd, "1", 1) != 1)
+		die("/proc/sys/vm/stat_refresh");
+	close(fd);
+	return number("/proc/vmstat", "nr_iommu_pages");
+}
+
+/* Tables are freed after a grace period: wait for their number, a while. */
+static inline bool settles(long want)
+{
+	int i;
+
+	for (i = 0; i < 100; i++) {
+		if (table_pages() == want)
+			return true;
+		usleep(50000);
+	}
+	return false;
+}
+
+#endif
