@@ -23,6 +23,13 @@
 # That is on fake IOMMU instances, whose driver counts also what it refuses, and for
 # containers on the SMMUv3 too.  The limit of a count is what the step needs.
 #
+# And so is what a guest's invalidations take, in arrays of commands through iommufd: for
+# a nested HWPT, and through a virtual IOMMU.  The base has no virtual IOMMU, and its nested
+# HWPT stands beside that as what is nearest: it looks up no device.  Lookups and memory
+# of virtual IOMMUs have nothing beside them.  The commands are those of the kernel's mock
+# driver, and the module does with them what that does: CONFIG_IOMMUFD_TEST would bring
+# fault injection, and checks into the code that the rows of VFIO go through.
+#
 # How many tables panthor's binds allocate is what its KUnit suite says, on UML; the
 # base's number is what that driver's formula for the worst case allocates.
 #
@@ -54,7 +61,7 @@ step bench-base "the base's source" base_tree
 modules() {
 	local dir=$BUILD/bench/module-$1
 	mkdir -p "$dir"
-	cp "$TESTING"/bench/Kbuild "$TESTING"/bench/*.c "$dir/"
+	cp "$TESTING"/bench/Kbuild "$TESTING"/bench/*.[ch] "$dir/"
 	local make=(make -C "$2" O="$3/bench" ARCH=arm64 LOCALVERSION=
 		    CROSS_COMPILE=aarch64-linux-gnu- CC="$(have ccache && echo 'ccache ')aarch64-linux-gnu-gcc")
 	"${make[@]}" modules_prepare
@@ -86,9 +93,11 @@ step bench-vfio "building the program that maps through VFIO" \
 	guest_program iopt-vfio "$TESTING/vfio/iopt-vfio.c"
 step bench-groups "building the program that fills containers" \
 	guest_program vfio-groups "$TESTING/vfio/vfio-groups.c"
+step bench-invalidate "building the program that invalidates" \
+	guest_program iommufd-invalidate "$TESTING/vfio/iommufd-invalidate.c"
 measure base "$base" "$BUILD/base/out"
 measure ours "$SRC" "$KOUT"
-rm "$BUILD/guest/root"/{iopt-vfio,vfio-groups}
+rm "$BUILD/guest/root"/{iopt-vfio,vfio-groups,iommufd-invalidate}
 rc=0
 PHASE=bench-panthor "$TOP/scripts/kunit.sh" uml-debug panthor-vm || rc=1
 
@@ -149,6 +158,30 @@ GROUPS = {
 GROUP_COUNTS = {'attaches': 1, 'refused': 0, 'blocks': 1}
 GROUP_ALL = ('domains', 'allocations', 'instructions', *GROUP_COUNTS)
 
+# iommufd, by the number of commands in an array: per cent of the base's instructions, for a
+# nested HWPT, where nothing has changed, and through a virtual IOMMU, where a lookup comes
+# on top for each command.  These limits, and those of lookups, are 5% above what was
+# measured; for the nested HWPT above the base.
+INVALIDATE = {
+    'hwpt': ('nested HWPT', {1: 105, 16: 105, 256: 105, 10000: 105}),
+    'viommu': ('virtual IOMMU, beside the nested HWPT of the base',
+               {1: 158, 16: 226, 256: 308, 10000: 321}),
+}
+# vdevices: their number, the most instructions of a lookup, and bytes for each of them.  That
+# is the structure, as large as the allocator makes it (96), and the nodes of the table that
+# it is found in (576 for 64 IDs, and so on).
+VDEVICES = {
+    '1': ('1 vdevice, of ID 0', 1, 119, 672),
+    '256': ('256 vdevices, of IDs from 0', 256, 144, 108),
+    '65536': ('65,536 vdevices, of IDs from 0', 65536, 170, 106),
+    'last': ('1 vdevice, of ID 65,535', 1, 170, 1824),
+}
+# what the ioctls allocate: the structure, and for the first vdevice a node of the table
+VIOMMU_BYTES = {
+    'viommu': ('a virtual IOMMU, by its ioctl', 96),
+    'vdevice': ('a vdevice of ID 8, by its ioctl', 672),
+}
+
 base, ours = read('base'), read('ours')
 failed, rows = [], 0
 out = open(sys.argv[2], 'a')
@@ -160,7 +193,7 @@ def row(table, op, beside, n, text, ok, why):
     """One row with a limit; why says it in full when it is not met."""
     global rows
     rows += 1
-    print(f'  {words(op):30}{beside:10}{n:10}{text}{"" if ok else "  NOT MET"}')
+    print(f'  {words(op):30}{beside:>10}{n:>10}{text}{"" if ok else "  NOT MET"}')
     print('pass' if ok else 'fail', f'bench: {table} {op}', file=out)
     if not ok:
         failed.append(f'{table} {op}: {why}')
@@ -170,6 +203,20 @@ def count_row(table, op, most):
     # none where there must be some was not counted
     row(table, op, b, n, f'{"":11}{most}', n <= most and bool(n) == bool(most),
         f'{n} is not {most}')
+
+def command_row(table, op, commands, limit):
+    """Instructions for each command; the limit is that of the whole array."""
+    b, n = base['invalidate-hwpt', op], ours[table, op]
+    most = b * limit // 100
+    row(table, op, f'{b / commands:.1f}', f'{n / commands:.1f}',
+        f'{n * 100 / b:8.1f}%  {limit:3}% = {most / commands:.1f}',
+        0 < n <= most, f'{n} is {n - most} more than {limit}% of {b}')
+
+def own_row(table, op, each, most):
+    """What only ours has, each of a number of them."""
+    n = ours[table, op]
+    row(table, op, '-', n // each if n % each == 0 else f'{n / each:.1f}', f'{"":11}{most}',
+        0 < n <= most * each, f'{n / each:.2f} is not above 0 and at most {most}')
 
 def percent_row(table, op, limit):
     b, n = base[table, op], ours[table, op]
@@ -183,7 +230,11 @@ counting = {(f'{t}-counts', o) for t in names for o in [*LIMITS, *RESERVED]}
 want |= {('vfio', o) for o in VFIO}
 want |= {(f'sva-{n}x{m}', o) for n, m in SVA for o in ('bind', 'unbind', *SVA_COUNTS)}
 want |= {(f'groups-{t}', o) for t in GROUPS for o in GROUP_ALL}
-if base.keys() != want or not ours.keys() >= want | counting:
+commands = {w: {(f'invalidate-{w}', f'commands_{c}') for c in INVALIDATE[w][1]} for w in INVALIDATE}
+want |= commands['hwpt']
+viommus = commands['viommu'] | {(t, 'bytes') for t in VIOMMU_BYTES}
+viommus |= {(f'vdevices-{t}', o) for t in VDEVICES for o in ('lookup', 'bytes')}
+if base.keys() != want or not ours.keys() >= want | counting | viommus:
     sys.exit('error: base and ours did not measure the same')
 
 print(f'{"instructions per call":32}{"base":>10}{"ours":>10}{"of base":>9}  limit')
@@ -261,6 +312,20 @@ for t, (title, domains, allocations, limit) in GROUPS.items():
     count_row(t, 'domains', domains)
     count_row(t, 'allocations', allocations)
     percent_row(t, 'instructions', limit)
+
+print(f'{"iommufd: instructions per command":32}{"base":>8}{"ours":>10}{"of base":>9}  limit')
+for w, (title, limits) in INVALIDATE.items():
+    print(title)
+    for c, limit in limits.items():
+        command_row(f'invalidate-{w}', f'commands_{c}', c, limit)
+print(f'{"virtual IOMMUs":32}{"base":>10}{"ours":>10}{"":11}limit')
+for t, (title, n, lookup, size) in VDEVICES.items():
+    print(f'{title}: instructions of a lookup, bytes for each')
+    own_row(f'vdevices-{t}', 'lookup', 1, lookup)
+    own_row(f'vdevices-{t}', 'bytes', n, size)
+for t, (title, most) in VIOMMU_BYTES.items():
+    print(title)
+    own_row(t, 'bytes', 1, most)
 
 base, ours = read('base-cpus'), read('ours-cpus')
 print('nanoseconds of a map and unmap of 4K (an observation: emulated CPUs, noisy, no limit)')

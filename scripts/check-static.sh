@@ -144,7 +144,7 @@ unit() {
 # compile TREE NAME FILE...: messages of both, normalised, in $TEMP/NAME.compile; files
 # that were compiled and checked in $TEMP/NAME.done.  With NAME ours every file
 # must be; of the base, those that it has.
-variants=(arm64-users arm64 arm32)
+variants=(arm64-users arm64 arm32 i386)
 compile() {
 	local src=$1 name=$2 v f o objs log left
 	mapfile -t left < <(for f in "${@:3}"; do unit "$f"; done | sort -u)

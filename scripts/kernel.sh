@@ -40,6 +40,7 @@ flock -n 9 || { say "waiting for another build of $variant"; flock 9; }
 users=(drivers/iommu/ drivers/gpu/drm/panfrost/ drivers/gpu/drm/panthor/)
 case $variant in
 uml*)	make=(ARCH=um) image=(linux) cross= ;;
+i386)	make=(ARCH=i386) image=(drivers/iommu/) cross= ;;
 arm32*)	make=(ARCH=arm) image=("${users[@]}") cross=arm-linux-gnueabihf- ;;
 *-users) make=(ARCH=arm64) image=("${users[@]}") cross=aarch64-linux-gnu- ;;
 *)	make=(ARCH=arm64) image=(Image) cross=aarch64-linux-gnu- ;;

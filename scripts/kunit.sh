@@ -51,14 +51,9 @@ append+=(io_pgtable_test.every="$every" ${APPEND:-})
 
 [ -n "${NOBUILD:-}" ] || "$TOP/scripts/kernel.sh" "$variant"
 
-# the functions whose data races count, see boot.py: those of the IOMMU subsystem
 own=()
 case $variant in
-*-kcsan)
-	own=(--own "$BUILD/own-functions")
-	find "$out/drivers/iommu" -name '*.o' -exec aarch64-linux-gnu-nm --defined-only {} + 2>/dev/null |
-		awk 'NF == 3 && $2 ~ /^[tTwW]$/ && $3 !~ /^\$/ { print $3 }' | sort -u >"$BUILD/own-functions"
-	;;
+*-kcsan) own=(--own "$(own_functions "$variant")") ;;
 esac
 
 : >"$RESULTS/$phase"

@@ -1,14 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Counts what the users of the IOMMU core cost, for scripts/bench.sh: SVA here, when
- * this is loaded, and VFIO's containers for a program, tools/testing/vfio/vfio-groups.c.
+ * this is loaded, and for programs of tools/testing/vfio VFIO's containers (vfio-groups.c)
+ * and what a guest invalidates through iommufd (iommufd-invalidate.c).
  *
  * SVA: a process, the one that loads this, is bound to devices on some instances. The
  * figures are the instructions of a bind and of an unbind, the calls of the driver's
  * attach and how many of them it has refused, the domains, and the allocations.
  *
- * Containers: the program writes to /dev/iommu-bench before what it wants to be counted,
- * and reads struct counts there afterwards. Neither allocates.
+ * The programs write "1" to /dev/iommu-bench before what they want to be counted, and read
+ * struct counts there afterwards. Neither allocates.
+ *
+ * Invalidations: the driver does with commands what the kernel's own mock driver does
+ * (drivers/iommu/iommufd/selftest.c), which is not there because CONFIG_IOMMUFD_TEST would
+ * change what everything else costs. Where the kernel has virtual IOMMUs, writing "vdevices"
+ * to /dev/iommu-bench fills one with up to 65,536 vdevices, below the ioctl: there are not
+ * that many devices. That prints the instructions of the slowest lookup, and what was
+ * allocated for all of them.
  *
  * The instances are fakes, in whose driver an attach is a comparison: a domain is for
  * its own instance, as arm-smmu-v3 has it, and others are refused. So the instructions
@@ -20,22 +28,34 @@
  * started. What is allocated is counted in a round of its own, for one task, by probes of
  * the allocator's functions. So are the attaches and domains of arm-smmu-v3.
  *
- * Prints lines "bench: sva-DEVICESxINSTANCES OPERATION NUMBER".
+ * Prints lines "bench: sva-DEVICESxINSTANCES OPERATION NUMBER" and "bench: vdevices-CASE
+ * OPERATION NUMBER".
  */
 #include <linux/io-pgtable.h>
 #include <linux/iommu.h>
+#include <linux/iommufd.h>
+#include <linux/irqflags.h>
 #include <linux/kprobes.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/platform_device.h>
 #include <linux/property.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <linux/xarray.h>
+
+#include "iommu-bench.h"
 
 /* a macro of include/linux/iopte-alloc.h, which io-pgtable.h includes */
 #ifdef IOPTE_FREE_SLEEPS
 #define OURS
+#endif
+
+/* a macro of include/linux/iommufd.h, where that has virtual IOMMUs */
+#ifdef IOMMUFD_INV_BLOCK
+#define VIOMMUS
 #endif
 
 #define INSTANCES		8
@@ -51,33 +71,46 @@ static u32 counter(void)
 	return v;
 }
 
-/*
- * What one task has done. The program has the same structure. The fakes' driver counts
- * here too.
- */
-static struct counts {
-	u32 attaches;		/* the driver's attach was called, for a domain */
-	u32 refused;		/* and has refused; the fakes' only */
-	u32 blocks;		/* the same for the domain that blocks all */
-	u32 domains;		/* domains were allocated */
-	u32 allocations;	/* kmalloc() and kmem_cache_alloc(), in all their forms */
-} counts;
-
+static struct counts counts;
 static struct task_struct *counted;
+
+/* What a probed function's first argument says of how much it allocates */
+enum memory { NONE, CACHE, CACHE_OF_MANY, SIZE };
 
 struct probe {
 	struct kprobe	kp;
 	u32		*count;
+	enum memory	memory;
 };
+
+static u32 bytes(enum memory memory, struct pt_regs *regs)
+{
+	struct kmem_cache *cache = (void *)regs->regs[0];
+
+	switch (memory) {
+	case CACHE:
+		return kmem_cache_size(cache);
+	case CACHE_OF_MANY:
+		return kmem_cache_size(cache) * regs->regs[2];
+	case SIZE:
+		return kmalloc_size_roundup(regs->regs[0]);
+	default:
+		return 0;
+	}
+}
 
 static int count(struct kprobe *kp, struct pt_regs *regs)
 {
-	if (counted == current && in_task())
-		++*container_of(kp, struct probe, kp)->count;
+	struct probe *probe = container_of(kp, struct probe, kp);
+
+	if (counted == current && in_task()) {
+		++*probe->count;
+		counts.bytes += bytes(probe->memory, regs);
+	}
 	return 0;
 }
 
-#define PROBE(_function, _count)				\
+#define PROBE(_function, _count, _memory)			\
 	{							\
 		.kp = {						\
 			.symbol_name = _function,		\
@@ -85,24 +118,25 @@ static int count(struct kprobe *kp, struct pt_regs *regs)
 			.flags = KPROBE_FLAG_DISABLED,		\
 		},						\
 		.count = &counts._count,			\
+		.memory = _memory,				\
 	}
 
 /* None of these is called by another one. */
 static struct probe probes[] = {
-	PROBE("kmem_cache_alloc_noprof", allocations),
-	PROBE("kmem_cache_alloc_lru_noprof", allocations),
-	PROBE("kmem_cache_alloc_node_noprof", allocations),
-	PROBE("kmem_cache_alloc_bulk_noprof", allocations),
-	PROBE("__kmalloc_noprof", allocations),
-	PROBE("__kmalloc_node_noprof", allocations),
-	PROBE("__kmalloc_node_track_caller_noprof", allocations),
-	PROBE("__kmalloc_cache_noprof", allocations),
-	PROBE("__kmalloc_cache_node_noprof", allocations),
-	PROBE("__kmalloc_large_noprof", allocations),
-	PROBE("__kmalloc_large_node_noprof", allocations),
-	PROBE("arm_smmu_attach_dev", attaches),
-	PROBE("arm_smmu_attach_dev_blocked", blocks),
-	PROBE("arm_smmu_domain_alloc_paging", domains),
+	PROBE("kmem_cache_alloc_noprof", allocations, CACHE),
+	PROBE("kmem_cache_alloc_lru_noprof", allocations, CACHE),
+	PROBE("kmem_cache_alloc_node_noprof", allocations, CACHE),
+	PROBE("kmem_cache_alloc_bulk_noprof", allocations, CACHE_OF_MANY),
+	PROBE("__kmalloc_noprof", allocations, SIZE),
+	PROBE("__kmalloc_node_noprof", allocations, SIZE),
+	PROBE("__kmalloc_node_track_caller_noprof", allocations, SIZE),
+	PROBE("__kmalloc_cache_noprof", allocations, CACHE),
+	PROBE("__kmalloc_cache_node_noprof", allocations, CACHE),
+	PROBE("__kmalloc_large_noprof", allocations, SIZE),
+	PROBE("__kmalloc_large_node_noprof", allocations, SIZE),
+	PROBE("arm_smmu_attach_dev", attaches, NONE),
+	PROBE("arm_smmu_attach_dev_blocked", blocks, NONE),
+	PROBE("arm_smmu_domain_alloc_paging", domains, NONE),
 };
 
 static void remove_probes(int n)
@@ -146,32 +180,6 @@ static int start_counting(void)
 	counted = current;
 	return 0;
 }
-
-static ssize_t counts_write(struct file *file, const char __user *buf, size_t n,
-			    loff_t *pos)
-{
-	return (counted ? -EBUSY : start_counting()) ?: n;
-}
-
-static ssize_t counts_read(struct file *file, char __user *buf, size_t n, loff_t *pos)
-{
-	if (counted != current || n != sizeof(counts))
-		return -EINVAL;
-	stop_counting();
-	return copy_to_user(buf, &counts, n) ? -EFAULT : n;
-}
-
-static const struct file_operations counts_fops = {
-	.owner = THIS_MODULE,
-	.read = counts_read,
-	.write = counts_write,
-};
-
-static struct miscdevice counts_device = {
-	.minor = MISC_DYNAMIC_MINOR,
-	.name = "iommu-bench",
-	.fops = &counts_fops,
-};
 
 /* The driver */
 
@@ -297,6 +305,170 @@ static struct iommu_domain *fake_alloc_sva(struct device *dev, struct mm_struct 
 	return fake_alloc(dev);
 }
 
+/* What a guest invalidates, as the kernel's mock driver does it */
+
+struct fake_nested {
+	struct iommu_domain	domain;
+	u32			iotlb[BENCH_CACHES];
+};
+
+static void nested_free(struct iommu_domain *domain)
+{
+	kfree(container_of(domain, struct fake_nested, domain));
+}
+
+static int nested_invalidate(struct iommu_domain *domain,
+			     struct iommu_user_data_array *array)
+{
+	struct fake_nested *nested = container_of(domain, struct fake_nested, domain);
+	struct bench_hwpt_invalidate inv;
+	u32 processed = 0;
+	int ret = 0;
+
+	if (array->type != BENCH_TYPE) {
+		array->entry_num = 0;
+		return -EINVAL;
+	}
+
+	for (int i = 0; i < array->entry_num; i++) {
+		ret = iommu_copy_struct_from_user_array(&inv, array, BENCH_TYPE, i,
+							iotlb_id);
+		if (ret)
+			break;
+		if (inv.flags & ~BENCH_INVALIDATE_ALL) {
+			ret = -EOPNOTSUPP;
+			break;
+		}
+		if (inv.iotlb_id >= BENCH_CACHES) {
+			ret = -EINVAL;
+			break;
+		}
+		if (inv.flags & BENCH_INVALIDATE_ALL)
+			memset(nested->iotlb, 0, sizeof(nested->iotlb));
+		else
+			nested->iotlb[inv.iotlb_id] = 0;
+		processed++;
+	}
+
+	array->entry_num = processed;
+	return ret;
+}
+
+static const struct iommu_domain_ops nested_ops = {
+	.attach_dev = identity_attach,
+	.cache_invalidate_user = nested_invalidate,
+	.free = nested_free,
+};
+
+static struct iommu_domain *fake_alloc_user(struct device *dev, u32 flags,
+					    struct iommu_domain *parent,
+					    const struct iommu_user_data *user_data)
+{
+	struct iommu_domain *domain;
+	struct fake_nested *nested;
+
+	if (!parent) {
+		domain = fake_alloc(dev);
+		if (!IS_ERR(domain)) {
+			domain->type = IOMMU_DOMAIN_UNMANAGED;
+			domain->pgsize_bitmap = PAGE_SIZE;
+		}
+		return domain;
+	}
+
+	nested = kzalloc(sizeof(*nested), GFP_KERNEL);
+	if (!nested)
+		return ERR_PTR(-ENOMEM);
+	nested->domain.type = IOMMU_DOMAIN_NESTED;
+	nested->domain.ops = &nested_ops;
+	return &nested->domain;
+}
+
+#ifdef VIOMMUS
+/* Commands that the driver does at once, as many as the mock driver does */
+#define BATCH			32U
+
+struct fake_viommu {
+	struct iommufd_viommu	core;
+};
+
+struct fake_vdevice {
+	struct iommufd_vdevice	core;
+	u32			*caches;
+};
+
+static u32 caches[DEVICES][BENCH_CACHES];
+
+static int viommu_init(struct iommufd_viommu *viommu, struct iommu_domain *parent,
+		       const struct iommu_user_data *user_data)
+{
+	return 0;
+}
+
+static int vdevice_init(struct iommufd_vdevice *vdev)
+{
+	container_of(vdev, struct fake_vdevice, core)->caches =
+		caches[to_platform_device(vdev->dev)->id];
+	return 0;
+}
+
+/* All of a batch is checked before any of it is done, as with a queue. */
+static int viommu_invalidate(struct iommufd_viommu *viommu, const void *cmds,
+			     unsigned int num, unsigned int *done)
+{
+	const struct bench_viommu_invalidate *cmd = cmds;
+	unsigned int i, n, cache;
+	u32 *found[BATCH];
+	int ret = 0;
+
+	num = min(num, BATCH);
+
+	rcu_read_lock();
+	for (n = 0; n != num; n++) {
+		struct iommufd_vdevice *vdev;
+
+		if (cmd[n].flags & ~BENCH_INVALIDATE_ALL) {
+			ret = -EOPNOTSUPP;
+			break;
+		}
+		vdev = iommufd_viommu_find_vdevice(viommu, cmd[n].vdev_id);
+		if (cmd[n].cache_id >= BENCH_CACHES || !vdev) {
+			ret = -EINVAL;
+			break;
+		}
+		found[n] = container_of(vdev, struct fake_vdevice, core)->caches;
+	}
+
+	for (i = 0; i != n; i++) {
+		for (cache = 0; cache != BENCH_CACHES; cache++) {
+			if (cache == cmd[i].cache_id || cmd[i].flags & BENCH_INVALIDATE_ALL)
+				WRITE_ONCE(found[i][cache], 0);
+		}
+	}
+	rcu_read_unlock();
+
+	*done = n;
+	return ret;
+}
+
+static const struct iommufd_viommu_ops viommu_ops = {
+	.viommu_size = IOMMUFD_VIOMMU_SIZE(struct fake_viommu),
+	.viommu_init = viommu_init,
+	.inv_type = BENCH_TYPE,
+	.inv_len = sizeof(struct bench_viommu_invalidate),
+	.inv_min_len = sizeof(struct bench_viommu_invalidate),
+	.cache_invalidate = viommu_invalidate,
+	.vdevice_size = IOMMUFD_VDEVICE_SIZE(struct fake_vdevice),
+	.vdevice_init = vdevice_init,
+};
+
+static const struct iommufd_viommu_ops *fake_viommu_ops(struct device *dev,
+							unsigned int type)
+{
+	return type == BENCH_TYPE ? &viommu_ops : NULL;
+}
+#endif
+
 static bool fake_capable(struct device *dev, enum iommu_cap cap)
 {
 	/* VFIO asks for it */
@@ -327,6 +499,10 @@ static const struct iommu_ops fake_ops = {
 	.blocked_domain = &blocked,
 	.domain_alloc_paging = fake_alloc,
 	.domain_alloc_sva = fake_alloc_sva,
+	.domain_alloc_user = fake_alloc_user,
+#ifdef VIOMMUS
+	.viommu_ops = fake_viommu_ops,
+#endif
 	.remove_dev_pasid = fake_remove_dev_pasid,
 	.pgsize_bitmap = PAGE_SIZE,
 	.owner = THIS_MODULE,
@@ -489,6 +665,137 @@ static int measure_sva(void)
 	return ret;
 }
 
+/* vdevices */
+
+#ifdef VIOMMUS
+/* What iommufd_vdevice_link() and its caller do */
+static int add_vdevice(struct iommufd_viommu *viommu, unsigned long virt_id)
+{
+	struct fake_vdevice *fake = kzalloc(sizeof(*fake), GFP_KERNEL_ACCOUNT);
+	int ret;
+
+	if (!fake)
+		return -ENOMEM;
+	fake->core.viommu = viommu;
+	fake->core.virt_id = virt_id;
+	ret = xa_insert(&viommu->vdevs, virt_id, NULL, GFP_KERNEL_ACCOUNT);
+	if (!ret)
+		ret = xa_err(xa_store(&viommu->vdevs, virt_id, &fake->core,
+				      GFP_KERNEL_ACCOUNT));
+	if (ret)
+		kfree(fake);
+	return ret;
+}
+
+static void remove_vdevices(struct iommufd_viommu *viommu)
+{
+	struct iommufd_vdevice *vdev;
+	unsigned long virt_id;
+
+	xa_for_each(&viommu->vdevs, virt_id, vdev)
+		kfree(container_of(vdev, struct fake_vdevice, core));
+	xa_destroy(&viommu->vdevs);
+}
+
+/* The instructions of a lookup, as a driver does it; 0 if it does not find the vdevice. */
+static u32 lookup(struct iommufd_viommu *viommu, unsigned long virt_id)
+{
+	struct iommufd_vdevice *vdev;
+	unsigned long flags;
+	u32 nothing, start, end;
+	bool found;
+
+	local_irq_save(flags);
+	nothing = counter();
+	start = counter();
+	rcu_read_lock();
+	vdev = iommufd_viommu_find_vdevice(viommu, virt_id);
+	rcu_read_unlock();
+	end = counter();
+	found = vdev && vdev->virt_id == virt_id;
+	local_irq_restore(flags);
+	return found ? end - start - (start - nothing) : 0;
+}
+
+static int measure_case(const char *name, unsigned long first, unsigned long n)
+{
+	static struct iommufd_viommu viommu;
+	unsigned long i;
+	u32 slowest = 0;
+	int ret;
+
+	xa_init_flags(&viommu.vdevs, XA_FLAGS_ACCOUNT);
+	ret = start_counting();
+	if (ret)
+		return ret;
+	for (i = 0; i < n && !ret; i++)
+		ret = add_vdevice(&viommu, first + i);
+	stop_counting();
+
+	for (i = 0; i < n && !ret; i++) {
+		u32 cost = lookup(&viommu, first + i);
+
+		slowest = max(slowest, cost);
+		if (!cost)
+			ret = -ENOENT;
+	}
+	remove_vdevices(&viommu);
+	if (ret)
+		return ret;
+
+	pr_err("bench: vdevices-%s lookup %u\n", name, slowest);
+	pr_err("bench: vdevices-%s bytes %u\n", name, counts.bytes);
+	return 0;
+}
+
+static int measure_vdevices(void)
+{
+	return measure_case("1", 0, 1) ?:
+	       measure_case("256", 0, 256) ?:
+	       measure_case("65536", 0, 65536) ?:
+	       measure_case("last", 65535, 1);
+}
+#else
+static int measure_vdevices(void)
+{
+	return 0;
+}
+#endif
+
+/* For the programs */
+
+static ssize_t counts_write(struct file *file, const char __user *buf, size_t n,
+			    loff_t *pos)
+{
+	char what;
+
+	if (!n || get_user(what, buf))
+		return -EFAULT;
+	if (counted)
+		return -EBUSY;
+	return (what == 'v' ? measure_vdevices() : start_counting()) ?: n;
+}
+
+static ssize_t counts_read(struct file *file, char __user *buf, size_t n, loff_t *pos)
+{
+	if (counted != current || n != sizeof(counts))
+		return -EINVAL;
+	stop_counting();
+	return copy_to_user(buf, &counts, n) ? -EFAULT : n;
+}
+
+static const struct file_operations counts_fops = {
+	.owner = THIS_MODULE,
+	.read = counts_read,
+	.write = counts_write,
+};
+
+static struct miscdevice counts_device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "iommu-bench",
+	.fops = &counts_fops,
+};
+
 /* iopt-bench has shown that the counter is exact; it may not have been loaded. */
 static bool counter_runs(void)
 {
@@ -532,5 +839,8 @@ static int __init iommu_bench_init(void)
 }
 module_init(iommu_bench_init);
 
-MODULE_DESCRIPTION("Costs of SVA, and counts of what a task costs the IOMMU core");
+MODULE_DESCRIPTION("Costs of SVA and vdevices, and counts of what a task costs the IOMMU core");
 MODULE_LICENSE("GPL");
+#ifdef VIOMMUS
+MODULE_IMPORT_NS(IOMMUFD);
+#endif

@@ -11,10 +11,13 @@
  * a request for the right type goes out untyped, one for a wrong type with a
  * flag that this kernel refuses as it refuses all flags, and the mock device
  * has no PASID and is asked for none.  Everything else runs unchanged.
+ *
+ * shim-pasid.h is the part that is still missing where the typed
+ * IOMMU_GET_HW_INFO is there.
  */
+#include "shim-pasid.h"
+
 #define IOMMU_HW_INFO_TYPE_DEFAULT	0
 #define IOMMU_HW_INFO_FLAG_INPUT_TYPE	\
 	((data_type) == IOMMU_HW_INFO_TYPE_SELFTEST ? 0 : 1)
 #define in_data_type			out_data_type
-#define MOCK_FLAGS_DEVICE_PASID		0
-#define MOCK_PASID_WIDTH		0

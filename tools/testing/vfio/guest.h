@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the programs share that drive devices from user space in the guest: how many
- * pages I/O page tables take, and the registers of QEMU's `edu` device.
+ * pages I/O page tables take, a count of instructions, and the registers of QEMU's `edu`
+ * device.
  */
 #ifndef GUEST_H
 #define GUEST_H
 
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +29,15 @@ static inline void die(const char *what)
 {
 	perror(what);
 	exit(1);
+}
+
+/* Instructions of this CPU; the module iopt-bench lets user space read them. */
+static inline uint32_t counter(void)
+{
+	uint64_t n;
+
+	asm volatile("isb\n\tmrs %0, pmevcntr0_el0\n\tisb" : "=r" (n) : : "memory");
+	return n;
 }
 
 /* The number that follows a word in a file. */

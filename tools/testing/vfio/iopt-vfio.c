@@ -338,14 +338,6 @@ static uint64_t now(void)
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
 }
 
-static uint32_t counter(void)
-{
-	uint64_t n;
-
-	asm volatile("isb\n\tmrs %0, pmevcntr0_el0\n\tisb" : "=r" (n) : : "memory");
-	return n;
-}
-
 static uint64_t start_time;
 static uint32_t start_count;
 

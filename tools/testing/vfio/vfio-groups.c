@@ -19,26 +19,10 @@
 
 #include <linux/vfio.h>
 
+#include "../bench/iommu-bench.h"
 #include "guest.h"
 
 #define MAX_GROUPS	8
-
-/* as the module has it */
-struct counts {
-	uint32_t attaches;
-	uint32_t refused;
-	uint32_t blocks;
-	uint32_t domains;
-	uint32_t allocations;
-};
-
-static uint32_t counter(void)
-{
-	uint64_t n;
-
-	asm volatile("isb\n\tmrs %0, pmevcntr0_el0\n\tisb" : "=r" (n) : : "memory");
-	return n;
-}
 
 static int open_group(const char *device)
 {
