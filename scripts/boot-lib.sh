@@ -145,3 +145,40 @@ guest_steps() {
 	fi
 	return $rc
 }
+
+# What nested translation needs: the SMMUv3 driver offers it where firmware says that the
+# root complex is always coherent (CANWBS), which QEMU's does not.  So the machine boots
+# by UEFI with ACPI, and the kernel takes an IORT that is QEMU's own but for this flag.
+UEFI=/usr/share/qemu-efi-aarch64/QEMU_EFI.fd
+
+# nest_image: the guest's image, with the program
+nest_image() {
+	[ -f "$UEFI" ] || die "no UEFI for arm64 in $UEFI: run 'make setup'"
+	step nest-program "building the nesting test for the guest" \
+		guest_program iopt-nest "$TESTING/vfio/iopt-nest.c" -pthread || return
+	"$TOP/scripts/initramfs.sh"
+	rm "$BUILD/guest/root/iopt-nest"
+}
+
+# nest_boot KERNEL INITRD LOG TEST [APPEND...]
+nest_boot() {
+	local image=$1 initrd=$2 log=$3 test=$4 a append=()
+	shift 4
+	for a; do append+=(--append "$a"); done
+	"$TOP/scripts/boot.py" --kernel "$image" --initrd "$initrd" --mem 1G --smp 4 --log "$log" --end \
+		--timeout 300 --qemu=-bios --qemu="$UEFI" "${EDU[@]}" --append acpi=force \
+		--append "ioptes.test=$test" --append kunit.enable=0 "${append[@]}"
+}
+
+# nest_iort LOG IMAGE: the table that LOG has (see test-iort), with the flag, in front of
+# the guest's image: IMAGE
+nest_iort() {
+	local dir=$BUILD/nest
+	mkdir -p "$dir"
+	"$TOP/scripts/iort-canwbs.py" "$1" "$dir/iort.aml" || return
+	printf '%s\n' "dir /kernel 755 0 0" "dir /kernel/firmware 755 0 0" \
+		"dir /kernel/firmware/acpi 755 0 0" \
+		"file /kernel/firmware/acpi/iort.aml $dir/iort.aml 644 0 0" >"$dir/list"
+	"$BUILD/guest/gen_init_cpio" "$dir/list" >"$dir/iort.cpio" &&
+	cat "$dir/iort.cpio" "$BUILD/guest/initramfs.cpio" >"$2"
+}

@@ -46,6 +46,7 @@ check=(
 	"boot-dma           $S/check-dma.sh"
 	"boot-vfio          $S/check-vfio.sh"
 	"boot-type1         $S/check-type1.sh"
+	"boot-nest          $S/check-nest.sh"
 )
 full=(
 	"${check[@]}"
@@ -54,7 +55,7 @@ full=(
 	"kunit-long-arm64   long arm64 2500 io-pgtable.ft_test_threads"
 	"kunit-plain        record 'kunit.py run --kunitconfig=drivers/iommu' plain"
 	"build-users        build arm64-users drivers/iommu/ drivers/gpu/drm/"
-	"build-modules      gpu_modules"
+	"build-modules      modules"
 	"bisect             $S/check-bisect.sh"
 	"bench              $S/bench.sh"
 )
@@ -74,13 +75,14 @@ record() {
 build() {
 	record "$1 builds: ${*:2}" "$S/kernel.sh" "$@"
 }
-# gpu_modules: as modules, linked against what the patched kernel exports
-gpu_modules() {
-	local m dir=$BUILD/out/arm64-panthor/drivers/gpu/drm
-	rm -f "$dir"/*/*.ko
-	record "panthor and panfrost build as modules" "$S/kernel.sh" arm64-panthor Image modules &&
-	for m in panthor panfrost; do
-		record "$m.ko is there" test -s "$dir/$m/$m.ko" || return
+# modules: panthor, panfrost and iommufd, linked against what the patched kernel exports
+modules() {
+	local m dir=$BUILD/out/arm64-panthor/drivers ko
+	ko=("$dir"/gpu/drm/{panthor/panthor,panfrost/panfrost}.ko "$dir/iommu/iommufd/iommufd.ko")
+	rm -f "${ko[@]}"
+	record "panthor, panfrost and iommufd build as modules" "$S/kernel.sh" arm64-panthor Image modules &&
+	for m in "${ko[@]}"; do
+		record "${m##*/} is there" test -s "$m" || return
 	done
 }
 

@@ -39,6 +39,26 @@ disk_boot "$LOGS/run-console.log" "$(kernel_out arm64)/arch/arm64/boot/Image" "$
 	iommu.passthrough=0 iommu.strict=1 || rc=1
 say "  kernel         $(sed -n 's/.*\(Linux version [^ ]*\).*/\1/p' "$LOGS/run-console.log" | head -n 1)"
 say "  console        ${LOGS#"$TOP/"}/run-console.log ($((SECONDS - start)) s)"
+
+# nested: the same kernel, by UEFI, see boot-lib.sh
+nested() {
+	local image log=$LOGS/run-nest-console.log initrd=$BUILD/nest/initramfs.cpio ok=pass
+	image=$(kernel_out arm64)/arch/arm64/boot/Image
+	nest_image || return
+	nest_boot "$image" "$BUILD/guest/initramfs.cpio" "$LOGS/run-iort-console.log" iort || return
+	nest_iort "$LOGS/run-iort-console.log" "$initrd" || return
+	nest_boot "$image" "$initrd" "$log" nest || ok=fail
+	sed -nE 's/.*iopt-nest: fail (.*)/  nested         WRONG: \1/p' "$log"
+	[ "$(grep -c 'iopt-nest: complete' "$log")" = 1 ] && ! grep -q 'iopt-nest: fail' "$log" || ok=fail
+	say "  nested         $(sed -n 's/.*iopt-nest: \(stream ID .*\)/\1/p' "$log")," \
+		"$(grep -c 'iopt-nest: pass' "$log") steps passed"
+	say "  console        ${log#"$TOP/"}"
+	[ $ok = pass ]
+}
+if [ -f "$SRC/drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3-iommufd.c" ]; then
+	say "a VMM and its guest's page tables ..."
+	nested || rc=1
+fi
 if [ $rc = 0 ]; then
 	say "run: the disk was read through the SMMU, and it is the same"
 else

@@ -16,7 +16,9 @@
  * change what everything else costs. Where the kernel has virtual IOMMUs, writing "vdevices"
  * to /dev/iommu-bench fills one with up to 65,536 vdevices, below the ioctl: there are not
  * that many devices. That prints the instructions of the slowest lookup, and what was
- * allocated for all of them.
+ * allocated for all of them. Where the kernel knows of it, writing "coherent" says for all
+ * PCI devices what firmware can say, that they are coherent whatever they ask for: only then
+ * does arm-smmu-v3 offer virtual IOMMUs (iopt-nest.c).
  *
  * The instances are fakes, in whose driver an attach is a comparison: a domain is for
  * its own instance, as arm-smmu-v3 has it, and others are refused. So the instructions
@@ -38,6 +40,7 @@
 #include <linux/kprobes.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
+#include <linux/pci.h>
 #include <linux/platform_device.h>
 #include <linux/property.h>
 #include <linux/rcupdate.h>
@@ -764,6 +767,23 @@ static int measure_vdevices(void)
 
 /* For the programs */
 
+static int make_coherent(void)
+{
+#ifdef IOMMU_FWSPEC_PCI_RC_CANWBS
+	struct pci_dev *pdev = NULL;
+	struct iommu_fwspec *fwspec;
+
+	for_each_pci_dev(pdev) {
+		fwspec = dev_iommu_fwspec_get(&pdev->dev);
+		if (fwspec)
+			fwspec->flags |= IOMMU_FWSPEC_PCI_RC_CANWBS;
+	}
+	return 0;
+#else
+	return -EOPNOTSUPP;
+#endif
+}
+
 static ssize_t counts_write(struct file *file, const char __user *buf, size_t n,
 			    loff_t *pos)
 {
@@ -773,7 +793,14 @@ static ssize_t counts_write(struct file *file, const char __user *buf, size_t n,
 		return -EFAULT;
 	if (counted)
 		return -EBUSY;
-	return (what == 'v' ? measure_vdevices() : start_counting()) ?: n;
+	switch (what) {
+	case 'v':
+		return measure_vdevices() ?: n;
+	case 'c':
+		return make_coherent() ?: n;
+	default:
+		return start_counting() ?: n;
+	}
 }
 
 static ssize_t counts_read(struct file *file, char __user *buf, size_t n, loff_t *pos)

@@ -32,13 +32,10 @@
 
 #include "../bench/iommu-bench.h"
 #include "guest.h"
+#include "invalidate.h"
 
-#define MAX_COMMANDS	10000
-#define ROUNDS		24
 /* What a guest's first device behind PCI has: 00:01.0 */
 #define VIRT_ID		8
-
-static const uint32_t sizes[] = { 1, 16, 256, MAX_COMMANDS };
 
 static int iommufd;
 
@@ -108,41 +105,6 @@ static uint32_t new_hwpt(uint32_t dev, uint32_t on, int nested)
 	return alloc.out_hwpt_id;
 }
 
-/* The lowest of the rounds: an interrupt may come in some of them. */
-static void measure(const char *name, uint32_t id, const void *cmds, size_t len)
-{
-	size_t i;
-
-	for (i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
-		uint32_t lowest = UINT32_MAX;
-		int round;
-
-		for (round = 0; round < ROUNDS; round++) {
-			struct iommu_hwpt_invalidate inv = {
-				.size = sizeof(inv),
-				.hwpt_id = id,
-				.data_uptr = (uintptr_t)cmds,
-				.data_type = BENCH_TYPE,
-				.entry_len = len,
-				.entry_num = sizes[i],
-			};
-			uint32_t n = counter();
-
-			if (ioctl(iommufd, IOMMU_HWPT_INVALIDATE, &inv))
-				die("IOMMU_HWPT_INVALIDATE");
-			n = counter() - n;
-			if (n < lowest)
-				lowest = n;
-			if (inv.entry_num != sizes[i]) {
-				fprintf(stderr, "bench: error: %u of %u commands\n",
-					inv.entry_num, sizes[i]);
-				exit(1);
-			}
-		}
-		printf("bench: invalidate-%s commands_%u %u\n", name, sizes[i], lowest);
-	}
-}
-
 static void start_counting(int fd)
 {
 	if (write(fd, "1", 1) != 1)
@@ -189,7 +151,8 @@ int main(int argc, char **argv)
 		die("/dev/iommu");
 	dev = bind_device(open_device(argv[1]));
 	parent = new_hwpt(dev, new_ioas(), 0);
-	measure("hwpt", new_hwpt(dev, parent, 1), hwpt_cmds, sizeof(*hwpt_cmds));
+	measure("invalidate-hwpt", iommufd, new_hwpt(dev, parent, 1), BENCH_TYPE,
+		hwpt_cmds, sizeof(*hwpt_cmds));
 
 	viommu.dev_id = dev;
 	viommu.hwpt_id = parent;
@@ -211,6 +174,7 @@ int main(int argc, char **argv)
 		die("IOMMU_VDEVICE_ALLOC");
 	printf("bench: vdevice bytes %u\n", counted_bytes(counts));
 
-	measure("viommu", viommu.out_viommu_id, viommu_cmds, sizeof(*viommu_cmds));
+	measure("invalidate-viommu", iommufd, viommu.out_viommu_id, BENCH_TYPE,
+		viommu_cmds, sizeof(*viommu_cmds));
 	return 0;
 }

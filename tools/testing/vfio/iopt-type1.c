@@ -277,6 +277,10 @@ int main(int argc, char **argv)
 		die("mmap");
 
 	join(&devices[0]);
+	/* VFIO_TYPE1_NESTING_IOMMU; -EINVAL where no group has joined */
+	result(!ioctl(container, VFIO_CHECK_EXTENSION, 6) &&
+	       ioctl(container, VFIO_SET_IOMMU, 6) == -1 && errno == ENODEV,
+	       "type1's own nesting is not there");
 	if (ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU))
 		die("VFIO_SET_IOMMU");
 	one = table_pages();

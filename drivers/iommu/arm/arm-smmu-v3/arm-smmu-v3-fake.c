@@ -86,6 +86,8 @@ arm_smmu_fake_get_secondary_cmdq(struct arm_smmu_device *smmu,
 
 	if (fake->observe)
 		fake->observe(fake, ent);
+	if (fake->second.supports_cmd && fake->second.supports_cmd(ent))
+		return &fake->second;
 	return NULL;
 }
 
@@ -309,9 +311,14 @@ arm_smmu_fake_add_device(struct arm_smmu_fake *fake,
 	ret = iommu_fwspec_init(dev, fake->fwnode);
 	mutex_unlock(&iommu_probe_device_lock);
 	KUNIT_ASSERT_EQ(test, ret, 0);
-	KUNIT_ASSERT_EQ(test, 0, iommu_fwspec_add_ids(dev, config->sids, config->num_sids));
+	KUNIT_ASSERT_EQ(test, 0, iommu_fwspec_add_ids(dev, arm_smmu_fake_sids(config),
+						      config->num_sids));
 	KUNIT_ASSERT_EQ(test, 0, platform_device_add(fdev->pdev));
 	list_add_tail(&fdev->elm, &fake->devices);
+	if (config->refused) {
+		KUNIT_ASSERT_NULL(test, dev->iommu_group);
+		return fdev;
+	}
 	KUNIT_ASSERT_NOT_NULL(test, dev->iommu_group);
 	KUNIT_ASSERT_PTR_EQ(test, arm_smmu_fake_master(fdev)->smmu, &fake->smmu);
 
@@ -335,8 +342,10 @@ void arm_smmu_fake_remove_device(struct arm_smmu_fake_device *fdev)
 	struct kunit *test = fdev->fake->test;
 
 	/* What is not enabled is refused. */
-	iommu_dev_disable_feature(dev, IOMMU_DEV_FEAT_SVA);
-	iommu_dev_disable_feature(dev, IOMMU_DEV_FEAT_IOPF);
+	if (dev->iommu_group) {
+		iommu_dev_disable_feature(dev, IOMMU_DEV_FEAT_SVA);
+		iommu_dev_disable_feature(dev, IOMMU_DEV_FEAT_IOPF);
+	}
 	list_del(&fdev->elm);
 	platform_device_unregister(fdev->pdev);
 	KUNIT_EXPECT_FALSE(test, fdev->ats_enabled);
@@ -350,6 +359,22 @@ static u32 arm_smmu_fake_prod(struct arm_smmu_fake *fake)
 	return readl(fake->smmu.cmdq.q.prod_reg);
 }
 
+static bool arm_smmu_fake_read_cmd(struct arm_smmu_fake *fake, struct arm_smmu_queue *q,
+				   u32 *seen, struct arm_smmu_fake_cmd *cmd)
+{
+	u32 size = 1U << q->llq.max_n_shift, prod = readl(q->prod_reg);
+	struct kunit *test = fake->test;
+
+	if (prod == *seen)
+		return false;
+
+	KUNIT_ASSERT_LE(test, (prod - *seen) & (2 * size - 1), size);
+	for (unsigned int i = 0; i < CMDQ_ENT_DWORDS; i++)
+		cmd->data[i] = le64_to_cpu(Q_ENT(q, *seen)[i]);
+	*seen = (*seen + 1) & (2 * size - 1);
+	return true;
+}
+
 /**
  * arm_smmu_fake_next_cmd() - Read a command that the driver has published
  * @fake: the SMMU
@@ -361,18 +386,7 @@ static u32 arm_smmu_fake_prod(struct arm_smmu_fake *fake)
  */
 bool arm_smmu_fake_next_cmd(struct arm_smmu_fake *fake, struct arm_smmu_fake_cmd *cmd)
 {
-	struct arm_smmu_queue *q = &fake->smmu.cmdq.q;
-	u32 size = 1U << q->llq.max_n_shift, prod = arm_smmu_fake_prod(fake);
-	struct kunit *test = fake->test;
-
-	if (prod == fake->seen)
-		return false;
-
-	KUNIT_ASSERT_LE(test, (prod - fake->seen) & (2 * size - 1), size);
-	for (unsigned int i = 0; i < CMDQ_ENT_DWORDS; i++)
-		cmd->data[i] = le64_to_cpu(Q_ENT(q, fake->seen)[i]);
-	fake->seen = (fake->seen + 1) & (2 * size - 1);
-	return true;
+	return arm_smmu_fake_read_cmd(fake, &fake->smmu.cmdq.q, &fake->seen, cmd);
 }
 EXPORT_SYMBOL_IF_KUNIT(arm_smmu_fake_next_cmd);
 
@@ -386,20 +400,15 @@ void arm_smmu_fake_skip_cmds(struct arm_smmu_fake *fake)
 }
 EXPORT_SYMBOL_IF_KUNIT(arm_smmu_fake_skip_cmds);
 
-/**
- * arm_smmu_fake_expect_cmds() - Read commands, which must be these, and no others
- * @fake: the SMMU
- * @cmds: the commands
- * @n: how many
- */
-void arm_smmu_fake_expect_cmds(struct arm_smmu_fake *fake,
-			       const struct arm_smmu_fake_cmd *cmds, unsigned int n)
+static void arm_smmu_fake_expect(struct arm_smmu_fake *fake, struct arm_smmu_queue *q,
+				 u32 *seen, const struct arm_smmu_fake_cmd *cmds,
+				 unsigned int n)
 {
 	struct kunit *test = fake->test;
 	struct arm_smmu_fake_cmd cmd;
 	unsigned int i = 0, wrong = 0;
 
-	for (; arm_smmu_fake_next_cmd(fake, &cmd); i++) {
+	for (; arm_smmu_fake_read_cmd(fake, q, seen, &cmd); i++) {
 		static const struct arm_smmu_fake_cmd none;
 		const struct arm_smmu_fake_cmd *want = i < n ? &cmds[i] : &none;
 
@@ -411,7 +420,60 @@ void arm_smmu_fake_expect_cmds(struct arm_smmu_fake *fake,
 	}
 	KUNIT_EXPECT_EQ(test, i, n);
 }
+
+/**
+ * arm_smmu_fake_expect_cmds() - Read commands, which must be these, and no others
+ * @fake: the SMMU
+ * @cmds: the commands
+ * @n: how many
+ */
+void arm_smmu_fake_expect_cmds(struct arm_smmu_fake *fake,
+			       const struct arm_smmu_fake_cmd *cmds, unsigned int n)
+{
+	arm_smmu_fake_expect(fake, &fake->smmu.cmdq.q, &fake->seen, cmds, n);
+}
 EXPORT_SYMBOL_IF_KUNIT(arm_smmu_fake_expect_cmds);
+
+/**
+ * arm_smmu_fake_add_second_cmdq() - Let the SMMU have another command queue
+ * @fake: the SMMU
+ * @supports_cmd: says which commands it takes
+ *
+ * The driver has it for any command that it takes, or batch that begins with one.
+ * The commands in it are for arm_smmu_fake_expect_second_cmds() to read, and what is
+ * said of hanging and skipping is not about them.
+ *
+ * Context: the test's thread, which is aborted if this fails; once.
+ */
+void arm_smmu_fake_add_second_cmdq(struct arm_smmu_fake *fake,
+				   bool (*supports_cmd)(struct arm_smmu_cmdq_ent *ent))
+{
+	struct arm_smmu_queue *q = &fake->second.q;
+	struct kunit *test = fake->test;
+
+	q->llq.max_n_shift = fake->smmu.cmdq.q.llq.max_n_shift;
+	/* Registers beside those of the event queue */
+	KUNIT_ASSERT_EQ(test, 0, arm_smmu_init_one_queue(&fake->smmu, q, fake->smmu.page1,
+							 SZ_4K, SZ_4K, CMDQ_ENT_DWORDS,
+							 "second cmdq"));
+	KUNIT_ASSERT_EQ(test, 0, arm_smmu_cmdq_init(&fake->smmu, &fake->second));
+	fake->second.supports_cmd = supports_cmd;
+}
+EXPORT_SYMBOL_IF_KUNIT(arm_smmu_fake_add_second_cmdq);
+
+/**
+ * arm_smmu_fake_expect_second_cmds() - As arm_smmu_fake_expect_cmds(), of the second queue
+ * @fake: the SMMU, which has one
+ * @cmds: the commands
+ * @n: how many
+ */
+void arm_smmu_fake_expect_second_cmds(struct arm_smmu_fake *fake,
+				      const struct arm_smmu_fake_cmd *cmds,
+				      unsigned int n)
+{
+	arm_smmu_fake_expect(fake, &fake->second.q, &fake->second_seen, cmds, n);
+}
+EXPORT_SYMBOL_IF_KUNIT(arm_smmu_fake_expect_second_cmds);
 
 /**
  * arm_smmu_fake_hang() - Have the command queue hang

@@ -60,6 +60,8 @@ struct arm_smmu_fake_config {
  * @priv: for the test
  * @hung_cons: consumer index of a command queue that hangs
  * @seen: index of the command that is to be read next
+ * @second: another command queue, if its supports_cmd is not NULL
+ * @second_seen: as @seen, of that one
  */
 struct arm_smmu_fake {
 	struct arm_smmu_device		smmu;
@@ -75,23 +77,29 @@ struct arm_smmu_fake {
 	void				*priv;
 	__le32				hung_cons;
 	u32				seen;
+	struct arm_smmu_cmdq		second;
+	u32				second_seen;
 };
 
 /**
  * struct arm_smmu_fake_device_config - What a device behind one is like
  * @sids: its stream IDs
+ * @many_sids: those instead, if not NULL; they stay as long as the device
  * @num_sids: how many it has
  * @pasid_bits: width of its PASIDs, or 0: it has none
  * @stall: its faults stall
  * @ats: it has an ATC
+ * @refused: its group's domain is not for it, so it comes to be in no group
  * @identity: its default domain is the identity domain
  */
 struct arm_smmu_fake_device_config {
 	u32			sids[4];
+	const u32		*many_sids;
 	unsigned int		num_sids;
 	unsigned int		pasid_bits;
 	bool			stall;
 	bool			ats;
+	bool			refused;
 	bool			identity;
 };
 
@@ -132,6 +140,11 @@ bool arm_smmu_fake_next_cmd(struct arm_smmu_fake *fake, struct arm_smmu_fake_cmd
 void arm_smmu_fake_skip_cmds(struct arm_smmu_fake *fake);
 void arm_smmu_fake_expect_cmds(struct arm_smmu_fake *fake,
 			       const struct arm_smmu_fake_cmd *cmds, unsigned int n);
+void arm_smmu_fake_add_second_cmdq(struct arm_smmu_fake *fake,
+				   bool (*supports_cmd)(struct arm_smmu_cmdq_ent *ent));
+void arm_smmu_fake_expect_second_cmds(struct arm_smmu_fake *fake,
+				      const struct arm_smmu_fake_cmd *cmds,
+				      unsigned int n);
 void arm_smmu_fake_hang(struct arm_smmu_fake *fake, unsigned int n);
 void arm_smmu_fake_unhang(struct arm_smmu_fake *fake);
 
@@ -142,6 +155,12 @@ void arm_smmu_fake_irq(struct arm_smmu_fake *fake);
 
 const struct arm_smmu_ste *arm_smmu_fake_ste(struct arm_smmu_fake *fake, u32 sid);
 const struct arm_smmu_cd *arm_smmu_fake_cd(struct arm_smmu_fake *fake, u32 sid, u32 ssid);
+
+static inline const u32 *
+arm_smmu_fake_sids(const struct arm_smmu_fake_device_config *config)
+{
+	return config->many_sids ?: config->sids;
+}
 
 static inline struct arm_smmu_master *
 arm_smmu_fake_master(struct arm_smmu_fake_device *fdev)

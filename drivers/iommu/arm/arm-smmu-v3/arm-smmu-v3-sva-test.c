@@ -1011,9 +1011,10 @@ static void ast_test_faults(struct kunit *test)
 	ast_add(t, arm_smmu_fake_resume(sid, 0xffff, CMDQ_RESUME_0_RESP_ABORT));
 	ast_expect(t, fake);
 
-	/* Nobody's stream: there is nothing to answer with. */
+	/* Nobody's stream: what it holds is the SMMU's, and goes back. */
 	arm_smmu_fake_stall(fake, sid + 1, pasid, 8, addr, false);
 	arm_smmu_fake_irq(fake);
+	ast_add(t, arm_smmu_fake_resume(sid + 1, 8, CMDQ_RESUME_0_RESP_ABORT));
 	ast_expect(t, fake);
 
 	/* The other SMMU has heard nothing of it, nor the device's own end. */
