@@ -68,8 +68,9 @@ tests() {
 # program SOURCES NAME RESULT: as it is, or else with the shim
 program() {
 	local inc shim
+	# (tools/include has a linux/types.h with fewer types than the user API's)
 	inc=(-isystem "$BUILD/guest/headers/usr/include" -I"$1/tools/testing/selftests"
-	     -I"$1/tools/testing/selftests/iommu" -I"$SRC/tools/include")
+	     -I"$1/tools/testing/selftests/iommu" -idirafter "$SRC/tools/include")
 	for s in no shim-pasid.h shim.h; do
 		shim=()
 		[ $s = no ] || shim=(-include "$TESTING/selftests-iommu/$s")

@@ -1375,8 +1375,11 @@ static void ant_check_vmids(struct ant *t, u32 features)
 	/* As many as it may be one by one, or too many, or everything */
 	gather.end = ipa + max * PAGE_SIZE - 1;
 	arm_smmu_fake_skip_cmds(t->fake);
-	t->parent->ops->iotlb_sync(t->parent, &gather);
-	ant_count(t, 0x2a, ril ? 3 : 3 * max);
+	/* With 64K pages these do not all fit in the queue, to be looked at */
+	if (ril || 3 * max < 1 << t->fake->smmu.cmdq.q.llq.max_n_shift) {
+		t->parent->ops->iotlb_sync(t->parent, &gather);
+		ant_count(t, 0x2a, ril ? 3 : 3 * max);
+	}
 	gather.end += PAGE_SIZE;
 	t->parent->ops->iotlb_sync(t->parent, &gather);
 	if (ril) {
