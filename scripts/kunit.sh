@@ -13,8 +13,7 @@
 #
 # UML's tests run on all of their parameters, on uml-debug with KASAN and lockdep.  A
 # processor that is emulated takes many times as long, so there each test of
-# io-pgtable takes one in EVERY; which one depends on the test, and together they take
-# all.
+# io-pgtable takes one in EVERY; which one depends on the test.
 #
 # APPEND= are further kernel parameters, PHASE= another name to record under,
 # TIMEOUT= other seconds to wait for the end.  No test at all is a failure.

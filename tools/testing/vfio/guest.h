@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the programs share that drive devices from user space in the guest: how many
- * pages I/O page tables take, a count of instructions, and the registers of QEMU's `edu`
- * device.
+ * pages I/O page tables take, a count of instructions, a device's interrupts, and the
+ * registers of QEMU's `edu` device.
  */
 #ifndef GUEST_H
 #define GUEST_H
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
+
+#include <linux/vfio.h>
 
 #define EDU_RAISE	0x60
 #define EDU_ACK		0x64
@@ -38,6 +42,24 @@ static inline uint32_t counter(void)
 
 	asm volatile("isb\n\tmrs %0, pmevcntr0_el0\n\tisb" : "=r" (n) : : "memory");
 	return n;
+}
+
+/* Send one of a device's interrupts to an eventfd, or to nothing; or the error. */
+static inline int set_irq(int device, uint32_t index, int fd)
+{
+	union {
+		struct vfio_irq_set set;
+		char room[sizeof(struct vfio_irq_set) + sizeof(int)];
+	} irq = {
+		.set.argsz = sizeof(irq),
+		.set.flags = VFIO_IRQ_SET_ACTION_TRIGGER |
+			     (fd >= 0 ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE),
+		.set.index = index,
+		.set.count = fd >= 0,
+	};
+
+	memcpy(irq.room + sizeof(struct vfio_irq_set), &fd, sizeof(int));
+	return ioctl(device, VFIO_DEVICE_SET_IRQS, &irq) ? -errno : 0;
 }
 
 /* The number that follows a word in a file. */

@@ -423,26 +423,9 @@ static bool faults(uint64_t at)
 }
 
 /* Send the device's MSI to the event, or to nothing. */
-static int set_irq(uint32_t index, int fd)
-{
-	union {
-		struct vfio_irq_set set;
-		char room[sizeof(struct vfio_irq_set) + sizeof(int)];
-	} irq = {
-		.set.argsz = sizeof(irq),
-		.set.flags = VFIO_IRQ_SET_ACTION_TRIGGER |
-			     (fd >= 0 ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE),
-		.set.index = index,
-		.set.count = fd >= 0,
-	};
-
-	memcpy(irq.room + sizeof(struct vfio_irq_set), &fd, sizeof(int));
-	return ioctl(device, VFIO_DEVICE_SET_IRQS, &irq) ? -errno : 0;
-}
-
 static void set_msi(bool on)
 {
-	if (set_irq(VFIO_PCI_MSI_IRQ_INDEX, on ? event : -1))
+	if (set_irq(device, VFIO_PCI_MSI_IRQ_INDEX, on ? event : -1))
 		die("VFIO_DEVICE_SET_IRQS");
 }
 
@@ -956,7 +939,7 @@ static void test_going(const char *name, void *(*go)(void *))
 	wanted = eventfd(0, EFD_NONBLOCK);
 	if (wanted < 0)
 		die("eventfd");
-	if (set_irq(VFIO_PCI_REQ_IRQ_INDEX, wanted))
+	if (set_irq(device, VFIO_PCI_REQ_IRQ_INDEX, wanted))
 		die("VFIO_PCI_REQ_IRQ_INDEX");
 	set_msi(true);
 	ok = lands(VA) == 20;

@@ -174,19 +174,7 @@ static bool copies(struct edu *edu, char *mem, unsigned int seed)
 /* Send the device's MSI to its event, or to nothing. */
 static void set_msi(struct edu *edu, bool on)
 {
-	union {
-		struct vfio_irq_set set;
-		char room[sizeof(struct vfio_irq_set) + sizeof(int)];
-	} irq = {
-		.set.argsz = sizeof(irq),
-		.set.flags = VFIO_IRQ_SET_ACTION_TRIGGER |
-			     (on ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE),
-		.set.index = VFIO_PCI_MSI_IRQ_INDEX,
-		.set.count = on,
-	};
-
-	memcpy(irq.room + sizeof(struct vfio_irq_set), &edu->event, sizeof(int));
-	if (ioctl(edu->device, VFIO_DEVICE_SET_IRQS, &irq))
+	if (set_irq(edu->device, VFIO_PCI_MSI_IRQ_INDEX, on ? edu->event : -1))
 		die("VFIO_DEVICE_SET_IRQS");
 }
 
