@@ -105,13 +105,18 @@ disk_boot() {
 	return $rc
 }
 
-# own_functions VARIANT: makes a file, which it names, of the functions whose data races
-# count, see boot.py: those of the IOMMU subsystem
-own_functions() {
-	local own=$BUILD/own-functions
-	find "$(kernel_out "$1")/drivers/iommu" -name '*.o' -exec aarch64-linux-gnu-nm --defined-only {} + 2>/dev/null |
-		awk 'NF == 3 && $2 ~ /^[tTwW]$/ && $3 !~ /^\$/ { print $3 }' | sort -u >"$own"
-	printf '%s\n' "$own"
+# functions VARIANT FOLDER FILE: the functions of that part of the kernel
+functions() {
+	find "$(kernel_out "$1")/$2" -name '*.o' -exec aarch64-linux-gnu-nm --defined-only {} + 2>/dev/null |
+		awk 'NF == 3 && $2 ~ /^[tTwW]$/ && $3 !~ /^\$/ { print $3 }' | sort -u >"$3"
+}
+
+# whose_races VARIANT: RACES has boot.py's arguments by which data races count: those of
+# the IOMMU subsystem do
+whose_races() {
+	functions "$1" drivers/iommu "$BUILD/own-functions"
+	functions "$1" lib "$BUILD/library-functions"
+	RACES=(--own "$BUILD/own-functions" --library "$BUILD/library-functions")
 }
 
 # guest_headers: the tree's user API, for programs of the guest

@@ -24,11 +24,11 @@ text that goes with it: between "[ cut here ]" and the title on arm64, behind
 the title on user-mode Linux.  Any other is not, and an announced splat that
 never came is a failure too, so that an announcement cannot outlive its test.
 
-KCSAN watches the whole kernel, and the base kernel has races of its own.  With
---own FILE, a list of function names, a data race counts when a function of the
-list is anywhere in one of its stacks, down to where an interrupt came, and
-tools/testing/base-races does not have its title; the others are listed and not
-counted.
+KCSAN watches the whole kernel, and the base kernel has races of its own, in locks, the
+scheduler and timers, also where a function of ours has called it.  --own FILE is a list
+of functions, and --library FILE one of those that work on what their callers give them.
+With these a data race counts when a function of ours makes one of the accesses, by itself
+or through the library.  The others are listed.
 
 `boot.py --check LOG` judges a console log of an earlier boot.
 """
@@ -67,27 +67,24 @@ END = re.compile(r'expect-splat: end\b')
 RACE = re.compile(r'BUG: KCSAN: (?:data-race|assert: race) in (.*\S)')
 FRAME = re.compile(r'([A-Za-z_][\w.$]*)\+0x[0-9a-f]+/0x[0-9a-f]+')
 RULER = re.compile(r'={66}$')
-# the frames below are of what an interrupt has interrupted, whatever that was
-INTERRUPTED = re.compile(r' el1_interrupt\+0x')
 # what a whole report has: two accesses with a stack each, and its last lines
 ACCESS = re.compile(r' to 0x[0-9a-f]+ of \d+ bytes by ')
 UNKNOWN = 'race at unknown origin'
 REPORTER = 'Reported by Kernel Concurrency Sanitizer on'
 
 
-def base_races():
-    path = os.path.join(os.path.dirname(__file__), '../tools/testing/base-races')
-    with open(path) as f:
-        return {l.strip() for l in f if l.strip() and not l.startswith('#')}
+def is_ours(stack, own, library):
+    """Whether a function of ours makes the access with this stack, innermost first."""
+    who = next((f for f in stack if f not in library), None)
+    return who is None or who in own
 
 
-def foreign_races(lines, own, known):
-    """{line number: title} of the data races that no function in own takes part in,
-    and of those whose title is in known.
+def foreign_races(lines, own, library):
+    """{line number: title} of the data races that do not count.
 
     A report is one of them only if it is whole, with the stacks of both sides; or
     of one, where the value changed while KCSAN watched it and nobody was seen to
-    write: such a report is known by "FUNCTION / unknown origin".
+    write.
     """
     found, n = {}, 0
     while n < len(lines):
@@ -95,28 +92,20 @@ def foreign_races(lines, own, known):
         n += 1
         if not m:
             continue
-        stacks, whole, unknown, interrupted = [], False, False, False
+        stacks, whole, unknown = [], False, False
         while n < len(lines) and not RULER.search(lines[n]) and not RACE.search(lines[n]):
             if ACCESS.search(lines[n]):
-                stacks.append(set())
-                interrupted = False
-            elif INTERRUPTED.search(lines[n]):
-                interrupted = True
-            elif stacks and not whole and not interrupted:
-                stacks[-1].update(FRAME.findall(lines[n]))
+                stacks.append([])
+            elif stacks and not whole:
+                stacks[-1] += FRAME.findall(lines[n])
             whole |= REPORTER in lines[n]
             unknown |= UNKNOWN in lines[n]
             n += 1
         if n == len(lines) or not RULER.search(lines[n]):
             continue
-        title = m[1]
-        if unknown:
-            title = title.split('+')[0] + ' / unknown origin'
-            if whole and len(stacks) == 1 and all(stacks) and title in known:
-                found[begin + 1] = title
-        elif whole and len(stacks) == 2 and all(stacks) and (
-                title in known or not (stacks[0] | stacks[1]) & own):
-            found[begin + 1] = title
+        if whole and len(stacks) == (1 if unknown else 2) and not any(
+                is_ours(stack, own, library) for stack in stacks):
+            found[begin + 1] = m[1]
     return found
 
 
@@ -162,16 +151,20 @@ def splats(lines, foreign=()):
     return bad
 
 
-def judge(path, own=None):
+def functions(path):
+    with open(path) as f:
+        names = set(f.read().split())
+    if not names:
+        die(f'{path} names no function')
+    return names
+
+
+def judge(path, own=None, library=None):
     with open(path, errors='backslashreplace') as f:
         lines = f.read().splitlines()
     foreign = {}
     if own:
-        with open(own) as f:
-            names = set(f.read().split())
-        if not names:
-            die(f'{own} names no function')
-        foreign = foreign_races(lines, names, base_races())
+        foreign = foreign_races(lines, functions(own), functions(library))
     for n, title in foreign.items():
         print(f'{path}:{n}: a race of the base kernel, not counted: {title}')
     bad = splats(lines, foreign)
@@ -261,7 +254,8 @@ def run(cmd, log, timeout):
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument('--check', metavar='LOG', help='only judge this console log')
-    p.add_argument('--own', metavar='FILE', help='count only data races with these functions')
+    p.add_argument('--own', metavar='FILE', help='count only data races of these functions')
+    p.add_argument('--library', metavar='FILE', help='who works on what others give them')
     p.add_argument('--check-qemu', action='store_true', help="only look at QEMU's version")
     p.add_argument('--variant', default='arm64')
     p.add_argument('--kernel', help='Image, or the uml binary')
@@ -278,8 +272,10 @@ def main():
     p.add_argument('--gdb', action='store_true', help='wait for gdb on port 1234')
     a = p.parse_args()
 
+    if bool(a.own) != bool(a.library):
+        p.error('--own and --library go together')
     if a.check:
-        sys.exit(0 if judge(a.check, a.own) else 1)
+        sys.exit(0 if judge(a.check, a.own, a.library) else 1)
     if a.check_qemu:
         check_qemu()
         return
@@ -291,7 +287,7 @@ def main():
     if why:
         print(f'{a.log}: {why}')
         ok = False
-    if not judge(a.log, a.own):
+    if not judge(a.log, a.own, a.library):
         ok = False
     if a.end:
         with open(a.log, errors='backslashreplace') as f:

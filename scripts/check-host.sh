@@ -371,17 +371,26 @@ judged() {
 	shift 2
 	printf '%s\n' 'booting' "$@" 'the end' >"$H/console"
 	printf 'ours\nours_too\n' >"$H/own"
-	"$TOP/scripts/boot.py" --own "$H/own" --check "$H/console" >"$H/out" || got=fail
+	printf 'memcpy\nxa_load\n' >"$H/library"
+	"$TOP/scripts/boot.py" --own "$H/own" --library "$H/library" --check "$H/console" >"$H/out" || got=fail
 	cat "$H/out"
 	[ $got = "$want" ] || return 1
 	if [ -n "$pattern" ]; then grep -qE "$pattern" "$H/out"; else [ ! -s "$H/out" ]; fi
 }
 ruler=$(printf '=%.0s' {1..66})
-# race CALLER [TITLE]: a report of a race between a caller's callee and another
+# race STACK STACK: a report of a race between two, each a list of functions, innermost
+# first
 race() {
-	printf '[ 1.0] %s\n' "$ruler" "|BUG: KCSAN: data-race in ${2:-alpha / beta}" '' 'write to 0xff of 8 bytes by task 1 on cpu 0:' \
-		' alpha+0x10/0x20' " $1+0x10/0x20" '' 'read to 0xff of 8 bytes by task 2 on cpu 1:' ' beta+0x10/0x20' '' 'Reported by Kernel Concurrency Sanitizer on:' "$ruler" |
-		sed 's/|//'
+	local f how=write
+	printf '[ 1.0] %s\n' "$ruler" "BUG: KCSAN: data-race in ${1%% *} / ${2%% *}" ''
+	for f; do
+		printf '%s to 0xff of 8 bytes by task 1 on cpu 0:\n' $how
+		# shellcheck disable=SC2086
+		printf ' %s+0x10/0x20\n' $f
+		echo
+		how=read
+	done
+	printf '%s\n' 'Reported by Kernel Concurrency Sanitizer on:' "$ruler"
 }
 warn=('[ 1.0] ------------[ cut here ]------------' '[ 1.0] a table is lost' '[ 1.0] WARNING: CPU: 0 PID: 1 at x.c:1 ours+0x0/0x4')
 t "console: nothing to say" judged pass '' 'ordinary text'
@@ -394,27 +403,31 @@ for splat in 'BUG: KASAN: slab-use-after-free in x' 'WARNING: suspicious RCU usa
 	'arm-smmu-v3 9050000.smmuv3: event 0x10 received:'; do
 	t "console: ${splat:0:40}" judged fail unexpected "[ 1.0] $splat"
 done
-t "console: a data race with one of our functions" judged fail unexpected "$(race ours)"
-t "console: a data race of the base kernel is listed" judged pass 'not counted: alpha / beta' "$(race gamma)"
-t "console: one of the base kernel that ours calls" judged pass 'not counted' "$(race ours '__mod_zone_page_state / memchr_inv')"
-t "console: a function whose name begins like ours" judged pass 'not counted' "$(race ours_not)"
-t "console: one in an interrupt that came into ours" judged pass 'not counted' "$(race ours | sed 's,^.* ours+.*, el1_interrupt+0x10/0x20\n&,')"
-t "console: one of ours in an interrupt" judged fail unexpected "$(race ours | sed 's,^.* ours+.*,&\n el1_interrupt+0x10/0x20,')"
-t "console: a report without an end" judged fail unexpected "$(race gamma | sed '$d')"
-t "console: one that is cut off by another" judged fail unexpected "$(race ours | sed '/write/q')" "$(race gamma)"
-t "console: one that knows one side only" judged fail unexpected "$(race gamma | sed '/ read to/,/ beta+/d')"
-# one_sided FUNCTION: a report of a value that changed, by what KCSAN has not seen
+t "console: a data race of our function" judged fail unexpected "$(race 'ours main' 'beta main')"
+t "console: one of our function, on the other side" judged fail unexpected "$(race 'alpha main' 'ours main')"
+t "console: one through the library" judged fail unexpected "$(race 'memcpy xa_load ours' 'beta main')"
+t "console: one through nothing but the library" judged fail unexpected "$(race 'memcpy xa_load' 'beta main')"
+t "console: a data race of the base kernel is listed" judged pass 'not counted: alpha / beta' "$(race 'alpha gamma' 'beta main')"
+t "console: one of the base kernel's in calls of ours" judged pass 'not counted: alpha / beta' "$(race 'alpha ours' 'beta gamma ours_too')"
+t "console: one of the base kernel's with its library" judged pass 'not counted' "$(race 'memcpy alpha ours' 'memcpy beta main')"
+t "console: a function whose name begins like ours" judged pass 'not counted' "$(race 'ours_not main' 'beta main')"
+t "console: a report without an end" judged fail unexpected "$(race alpha beta | sed '$d')"
+t "console: one that is cut off by another" judged fail unexpected "$(race ours beta | sed '/write/q')" "$(race alpha beta)"
+t "console: one that knows one side only" judged fail unexpected "$(race alpha beta | sed '/^read to/,/ beta+/d')"
+# one_sided STACK: a report of a value that changed, by what KCSAN has not seen
 one_sided() {
-	printf '[ 1.0] %s\n' "$ruler" "BUG: KCSAN: data-race in $1+0x10/0x20" '' \
-		'race at unknown origin, with read to 0xff of 8 bytes by task 2 on cpu 1:' " $1+0x10/0x20" '' \
-		'Reported by Kernel Concurrency Sanitizer on:' "$ruler"
+	printf '[ 1.0] %s\n' "$ruler" "BUG: KCSAN: data-race in ${1%% *}+0x10/0x20" '' \
+		'race at unknown origin, with read to 0xff of 8 bytes by task 2 on cpu 1:'
+	# shellcheck disable=SC2086
+	printf ' %s+0x10/0x20\n' $1
+	printf '%s\n' '' 'Reported by Kernel Concurrency Sanitizer on:' "$ruler"
 }
-t "console: a change of unknown origin" judged fail unexpected "$(one_sided gamma)"
-t "console: one that the base kernel is known for" judged pass 'not counted: process_one_work / unknown origin' "$(one_sided process_one_work)"
-t "console: the same, without an end" judged fail unexpected "$(one_sided process_one_work | sed '$d')"
+t "console: what we look at changes" judged fail unexpected "$(one_sided 'xa_load ours alpha')"
+t "console: what the base kernel looks at changes" judged pass 'not counted: alpha' "$(one_sided 'alpha ours')"
+t "console: the same, without an end" judged fail unexpected "$(one_sided 'alpha ours' | sed '$d')"
 t "console: lines were lost" judged fail unexpected '** 12 printk messages dropped **'
-t "console: a report without a stack" judged fail unexpected "$(race gamma | grep -v 0x20)"
-t "console: a race of ours after one of the base kernel" judged fail unexpected "$(race gamma)" "$(race ours_too)"
+t "console: a report without a stack" judged fail unexpected "$(race alpha beta | grep -v 0x20)"
+t "console: a race of ours after one of the base kernel" judged fail unexpected "$(race alpha beta)" "$(race ours_too beta)"
 
 # ---- what a KUnit run must contain
 

@@ -110,7 +110,9 @@ step "$phase" "building selftests/iommu for the guest" build
 clear_root
 
 say "selftests/iommu in the guest ..."
-[ "$variant" != arm64-kcsan ] || boot+=(--own "$(own_functions "$variant")")
+case $variant in
+*-kcsan) whose_races "$variant"; boot+=("${RACES[@]}") ;;
+esac
 start=$SECONDS
 rc=0
 splat=pass

@@ -50,9 +50,9 @@ append+=(io_pgtable_test.every="$every" ${APPEND:-})
 
 [ -n "${NOBUILD:-}" ] || "$TOP/scripts/kernel.sh" "$variant"
 
-own=()
+RACES=()
 case $variant in
-*-kcsan) own=(--own "$(own_functions "$variant")") ;;
+*-kcsan) whose_races "$variant" ;;
 esac
 
 : >"$RESULTS/$phase"
@@ -62,7 +62,7 @@ start=$SECONDS
 say "KUnit on $variant ..."
 splat=pass
 "$TOP/scripts/boot.py" --variant "$variant" --kernel "$kernel" --log "$log" --mem 1G \
-	--smp $smp --timeout $timeout "${args[@]}" ${own[@]+"${own[@]}"} || splat=fail
+	--smp $smp --timeout $timeout "${args[@]}" ${RACES[@]+"${RACES[@]}"} || splat=fail
 
 rm -f "$json"
 parse=pass
