@@ -8,10 +8,6 @@
 #   - a kernel with a seeded bug reads the disk like ours while the bug is off,
 #     and when it is on (a boot parameter), the SMMU reports faults and the disk
 #     does not arrive.  So the tables are really walked.
-#
-# The seeded kernel is a copy of the arm64 kernel's O= folder in which one object,
-# io-pgtable-arm.o, is compiled from a patched copy of its source and the image
-# is linked again: seconds, where a second tree would cost minutes.
 
 . "$(dirname "$0")/boot-lib.sh"
 
@@ -69,34 +65,20 @@ if ! disk_boot "$log" "$image" "$disk" "$sum" iommu.passthrough=1; then
 fi
 check $ok "boot, passthrough: refused, because nothing is translated"
 
-# build_seeded: OUT/arm64-seeded from OUT/arm64
 seeded=$(kernel_out arm64-seeded)
-work=$BUILD/seeded
-obj=drivers/iommu/io-pgtable-arm
+# shellcheck disable=SC2317
 build_seeded() {
-	local p cmd
-	rm -rf "$seeded" "$work"
-	mkdir -p "$work/drivers/iommu"
+	local p
 	for p in "$TESTING"/seeded/wrong-pte*.patch; do
-		cp "$SRC/$obj.c" "$work/$obj.c"
-		if patch -s -f -p1 -d "$work" <"$p"; then break; fi
-		echo "$p does not apply here"
-		p=
+		if patch -s -f --dry-run -p1 -d "$SRC" <"$p"; then
+			seed_kernel "$BUILD/seeded" "$p" drivers/iommu/io-pgtable-arm &&
+			# the patched object must have gone in, and not been compiled over
+			grep -q ioptes_wrong_pte "$seeded/System.map"
+			return
+		fi
 	done
-	[ -n "$p" ] || { echo "no seeded bug fits this $obj.c"; return 1; }
-	cp -a --reflink=auto "$odir" "$seeded"
-	# the command that kbuild used, with another source; -iquote finds what
-	# the source includes from its own folder
-	cmd=$(sed -n "s|^savedcmd_$obj.o := ||p" "$seeded/drivers/iommu/.io-pgtable-arm.o.cmd")
-	case $cmd in
-	*" $SRC/$obj.c"*) ;;
-	*) echo "unknown compile command: $cmd"; return 1 ;;
-	esac
-	cmd=${cmd/" $SRC/$obj.c"/" -iquote $SRC/drivers/iommu $work/$obj.c"}
-	(cd "$seeded" && eval "$cmd") &&
-	"$TOP/scripts/kernel.sh" arm64-seeded &&
-	# the patched object must have gone in, and not been compiled over
-	grep -q ioptes_wrong_pte "$seeded/System.map"
+	echo "no seeded bug fits drivers/iommu/io-pgtable-arm.c"
+	return 1
 }
 if step seeded "building the kernel with the seeded bug" build_seeded; then
 	simage=$seeded/arch/arm64/boot/Image

@@ -15,8 +15,7 @@
 # ioptes_nest=N chooses from.  With 0 the part of the program that depends on
 # invalidations passes; with each other one the steps that it touches must fail, and
 # no others, or a test of the KUnit suite, or the kernel stumbles over a domain that has
-# gone.  It is a copy of the arm64 kernel's O= folder in which three objects are compiled
-# from patched sources.
+# gone.
 
 . "$(dirname "$0")/boot-lib.sh"
 
@@ -74,30 +73,12 @@ program "nest" "$image" "$LOGS/nest-console.log"
 program "nest, KASAN and lockdep" "$(kernel_out arm64-debug)/arch/arm64/boot/Image" \
 	"$LOGS/nest-debug-console.log"
 
-# build_seeded: OUT/arm64-seeded from OUT/arm64, see check-boot.sh
 seeded=$(kernel_out arm64-seeded)
-objects=(drivers/iommu/iommu drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3{,-iommufd})
 # shellcheck disable=SC2317
 build_seeded() {
-	local o dir cmd
-	rm -rf "$seeded" "$work/drivers"
-	for o in "${objects[@]}"; do
-		mkdir -p "$work/${o%/*}"
-		cp "$SRC/$o.c" "$work/$o.c" || return
-	done
-	patch -s -f -p1 -d "$work" <"$TESTING/seeded/nest.patch" || return
-	cp -a --reflink=auto "$(kernel_out arm64)" "$seeded"
-	for o in "${objects[@]}"; do
-		dir=${o%/*}
-		cmd=$(sed -n "s|^savedcmd_$o.o := ||p" "$seeded/$dir/.${o##*/}.o.cmd")
-		case $cmd in
-		*" $SRC/$o.c"*) ;;
-		*) echo "unknown compile command: $cmd"; return 1 ;;
-		esac
-		cmd=${cmd/" $SRC/$o.c"/" -iquote $SRC/$dir $work/$o.c"}
-		(cd "$seeded" && eval "$cmd") || return
-	done
-	"$TOP/scripts/kernel.sh" arm64-seeded || return
+	local o
+	seed_kernel "$work" "$TESTING/seeded/nest.patch" drivers/iommu/iommu \
+		drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3{,-iommufd} || return
 	# the patched objects must have gone in, and not been compiled over
 	for o in '' _commands _msi; do grep -q " ioptes_nest$o\$" "$seeded/System.map" || return; done
 }

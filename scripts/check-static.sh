@@ -78,7 +78,7 @@ findings() {
 }
 
 checkpatch_all() {
-	local f p log=$LOGS/static-checkpatch.log
+	local f p patches log=$LOGS/static-checkpatch.log
 	printf '%s\n' 'From 0 Mon Sep 17 00:00:00 2001' 'From: a <a@localhost>' 'Subject: [PATCH] x: seeded' '' \
 		'Text.' '' 'Signed-off-by: a <a@localhost>' '---' '--- a/x.c' '+++ b/x.c' '@@ -1 +1,2 @@' ' int a;' \
 		'+int  foo( int a ){return (1);} ' >"$TEMP/seeded.patch"
@@ -86,23 +86,28 @@ checkpatch_all() {
 		fail "checkpatch: does not see the seeded error"
 		return
 	fi
-	: >"$log"
-	: >"$TEMP/base.findings"
-	while read -r p; do
+	# one run for all, which says of each patch at least that there is nothing to say
+	mapfile -t patches < <(patch_list "$TEMP/patches")
+	checkpatch "${patches[@]}" >"$log"
+	for p in "${patches[@]}"; do
+		awk -v name="$p" '
+		/^-+$/ { if (getline title <= 0) exit; mine = title == name; getline; next }
+		mine' "$log" >"$TEMP/out"
 		p=${p#"$TEMP/patches/"}
-		checkpatch "$TEMP/patches/$p" >"$TEMP/out"
+		if ! grep -qE 'has no obvious style problems|has style problems' "$TEMP/out"; then
+			fail "checkpatch: $p was not looked at"
+			continue
+		fi
 		findings <"$TEMP/out" >"$TEMP/ours.findings"
+		: >"$TEMP/base.findings"
 		if [ -s "$TEMP/ours.findings" ]; then
-			{ echo "== $p"; cat "$TEMP/out"; } >>"$log"
-			if [ ! -s "$TEMP/base.findings" ]; then
-				for f in "${docfiles[@]}"; do
-					base_file "$f" >"$TEMP/${f##*/}"
-					[ ! -s "$TEMP/${f##*/}" ] || checkpatch -f "$TEMP/${f##*/}" | findings
-				done | sort >"$TEMP/base.findings"
-			fi
+			sed -n 's,^+++ b/\(.*\.[ch]\)$,\1,p' "$TEMP/patches/$p" | sort -u | while read -r f; do
+				base_file "$f" >"$TEMP/${f##*/}"
+				[ ! -s "$TEMP/${f##*/}" ] || checkpatch -f "$TEMP/${f##*/}" | findings
+			done | sort >"$TEMP/base.findings"
 		fi
 		verdict "checkpatch: $p" "$TEMP/ours.findings" "$TEMP/base.findings"
-	done < <(patch_list "$TEMP/patches")
+	done
 	rm -f "$TEMP"/.checkpatch-camelcase*
 }
 say "checkpatch --strict ..."
@@ -141,14 +146,15 @@ unit() {
 	echo "$1"
 }
 
-# compile TREE NAME FILE...: messages of both, normalised, in $TEMP/NAME.compile; files
-# that were compiled and checked in $TEMP/NAME.done.  With NAME ours every file
-# must be; of the base, those that it has.
-variants=(arm64-users arm64 arm32 i386)
+# compile TREE NAME FILE...: messages of both, normalised, in $TEMP/NAME.compile; what
+# they came up in, in $TEMP/NAME.units; files that were compiled and checked in
+# $TEMP/NAME.done.  With NAME ours every file must be; of the base, those that it has.
+variants=(arm64-users i386 arm64 arm32)
 compile() {
-	local src=$1 name=$2 v f o objs log left
+	local src=$1 name=$2 v f o objs log left units
 	mapfile -t left < <(for f in "${@:3}"; do unit "$f"; done | sort -u)
 	: >"$TEMP/$name.raw"
+	: >"$TEMP/$name.said"
 	: >"$TEMP/$name.done"
 	for v in "${variants[@]}"; do
 		[ ${#left[@]} -gt 0 ] || break
@@ -162,7 +168,7 @@ compile() {
 		done
 		log=$LOGS/static-$name-$v.log
 		KSRC=$src KOUT=$work/$name STEP_QUIET=1 "$TOP/scripts/kernel.sh" "$v" \
-			-k W=1 C=2 "${objs[@]}" >"$TEMP/kernel.out" 2>&1 || true
+			-k -O W=1 C=2 "${objs[@]}" >"$TEMP/kernel.out" 2>&1 || true
 		cp "$LOGS/kernel-$v.log" "$log" 2>/dev/null || true
 		if ! grep -q '^  CHECK ' "$log" 2>/dev/null && grep -q '^error:' "$TEMP/kernel.out"; then
 			cat "$TEMP/kernel.out"
@@ -170,8 +176,10 @@ compile() {
 		fi
 		cat "$log" >>"$TEMP/$name.raw"
 		objs=()
+		units=()
 		for f in "${left[@]}"; do
 			if grep -qE "^  CHECK +(.*/)?$f\$" "$log" && grep -qE "^  CC (\[M\])? +${f%.c}\.o\$" "$log"; then
+				units+=("$f")
 				# with the .c files that it includes, if this variant does
 				(
 					echo "$f"
@@ -184,15 +192,25 @@ compile() {
 			fi
 		done
 		left=("${objs[@]}")
+		# (make -O: what is said of a file follows its name)
+		awk -v src="$src/" '
+		NR == FNR { mine[$0] = 1; next }
+		match($0, /^  (CC|CC \[M\]|CHECK) +/) {
+			unit = substr($0, RLENGTH + 1)
+			if (index(unit, src) == 1) unit = substr(unit, length(src) + 1)
+			sub(/\.o$/, ".c", unit)
+		}
+		unit in mine { print unit "\t" $0 }' <(printf '%s\n' "${units[@]}") "$log" >>"$TEMP/$name.said"
 	done
-	# (preparing the build compiles files that are none of ours)
+	awk -F'\t' -v said="$SAID" '$2 ~ said { print $1 }' "$TEMP/$name.said" | sort -u >"$TEMP/$name.units"
 	{ printf '%s:\n' "${cfiles[@]}"; echo '.h:'; } >"$TEMP/names"
-	normalise "$src" <"$TEMP/$name.raw" | grep -F -f "$TEMP/names" >"$TEMP/$name.compile" || true
+	cut -f2- "$TEMP/$name.said" | normalise "$src" | grep -F -f "$TEMP/names" >"$TEMP/$name.compile" || true
 }
 
 # normalise TREE: "file: message" of every warning and error, sorted
+SAID='^[^ ]+:[0-9]+(:[0-9]+)?: *(fatal error|warning|error|Error)'
 normalise() {
-	grep -E '^[^ ]+:[0-9]+(:[0-9]+)?: *(fatal error|warning|error|Error)' |
+	grep -E "$SAID" |
 		sed -E -e "s,$1/,,g" -e 's,^(\.\./)+,,' -e 's,:[0-9]+(:[0-9]+)?:,:,g' -e 's/(line|at line) [0-9]+/\1 N/g' |
 		sort || true
 }
@@ -203,11 +221,10 @@ compile_all() {
 	compile "$SRC" ours "${cfiles[@]}"
 	: >"$TEMP/base.compile"
 	if [ -s "$TEMP/ours.compile" ]; then
-		# the files that something is said about; a header may be
-		# included by any of them
+		# the files in which something came up
 		mine=()
 		for f in "${cfiles[@]}"; do
-			! tree cat-file -e "base:$f" 2>/dev/null || ! grep -qE "^$f:|\.h:" "$TEMP/ours.compile" || mine+=("$f")
+			! tree cat-file -e "base:$f" 2>/dev/null || ! grep -qxF "$(unit "$f")" "$TEMP/ours.units" || mine+=("$f")
 		done
 		STEP_QUIET=1 step static-base "the base's source" base_worktree
 		[ ${#mine[@]} = 0 ] || compile "$BASE_SRC" base "${mine[@]}"

@@ -26,7 +26,6 @@ kunit=(
 	"kunit-arm64        $S/kunit.sh arm64"
 	"kunit-arm64-debug  $S/kunit.sh arm64-debug"
 	"kunit-arm64-kcsan  $S/kunit.sh arm64-kcsan"
-	"kunit-arm64-64k    $S/kunit.sh arm64-64k"
 )
 boot=(
 	"boot               $S/check-boot.sh"
@@ -51,6 +50,7 @@ check=(
 full=(
 	"${check[@]}"
 	"kunit-arm64-16k    $S/kunit.sh arm64-16k"
+	"kunit-arm64-64k    $S/kunit.sh arm64-64k"
 	"kunit-long-uml     long uml 100000 io-pgtable"
 	"kunit-long-arm64   long arm64 2500 io-pgtable.ft_test_threads"
 	"kunit-plain        record 'kunit.py run --kunitconfig=drivers/iommu' plain"
@@ -59,7 +59,7 @@ full=(
 	"bisect             $S/check-bisect.sh"
 	"bench              $S/bench.sh"
 )
-ahead=(uml-debug arm64 arm64-debug arm64-kcsan arm64-64k)
+ahead=(uml-debug arm64 arm64-debug arm64-kcsan)
 quick=(
 	"kunit-uml          $S/kunit.sh uml"
 	"boot-quick         record 'the disk is read through the SMMU' $S/run.sh"

@@ -31,7 +31,7 @@ out=$(kernel_out "$variant")
 
 case $variant in
 uml*)	kernel=$out/linux timeout=120 smp=1 append=(kunit_shutdown=halt) every=1 ;;
-*)	kernel=$out/arch/arm64/boot/Image timeout=600 smp=2 append=(kunit_shutdown=poweroff) every=5
+*)	kernel=$out/arch/arm64/boot/Image timeout=600 smp=2 append=(kunit_shutdown=poweroff) every=15
 	"$TOP/scripts/boot.py" --check-qemu || exit 1 ;;
 esac
 case $variant in
@@ -41,7 +41,7 @@ case $variant in
 uml-debug) timeout=300 ;;
 # the CPU's page size decides little about the formats
 *-64k) every=9 ;;
-*-debug | *-kcsan) timeout=1500 smp=4 every=21 append+=(iopte_torture.seconds=8) ;;
+*-debug | *-kcsan) timeout=1500 smp=4 every=45 append+=(iopte_torture.seconds=8) ;;
 esac
 timeout=${TIMEOUT:-$timeout}
 every=${EVERY:-$every}

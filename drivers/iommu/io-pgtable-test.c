@@ -3280,17 +3280,20 @@ static void ft_desc(struct ft_param *p, char *desc)
 }
 
 KUNIT_ARRAY_PARAM(ft_all, ft_params, ft_desc);
-KUNIT_ARRAY_PARAM(ft_count_all, ft_count_params, ft_desc);
 
 static const void *ft_gen_params(const void *prev, char *desc)
 {
 	return ft_every_gen(ft_all_gen_params, prev, desc);
 }
 
+#ifdef CONFIG_64BIT
+KUNIT_ARRAY_PARAM(ft_count_all, ft_count_params, ft_desc);
+
 static const void *ft_count_gen_params(const void *prev, char *desc)
 {
 	return ft_every_gen(ft_count_all_gen_params, prev, desc);
 }
+#endif
 
 static struct kunit_case ft_test_cases[] = {
 	KUNIT_CASE_PARAM(ft_test_random, ft_gen_params),

@@ -86,7 +86,8 @@ arm_smmu_fake_get_secondary_cmdq(struct arm_smmu_device *smmu,
 
 	if (fake->observe)
 		fake->observe(fake, ent);
-	if (fake->second.supports_cmd && fake->second.supports_cmd(ent))
+	if (fake->second.supports_cmd && !fake->second_busy &&
+	    fake->second.supports_cmd(ent))
 		return &fake->second;
 	return NULL;
 }

@@ -62,6 +62,7 @@ struct arm_smmu_fake_config {
  * @seen: index of the command that is to be read next
  * @second: another command queue, if its supports_cmd is not NULL
  * @second_seen: as @seen, of that one
+ * @second_busy: no other command or batch gets that one
  */
 struct arm_smmu_fake {
 	struct arm_smmu_device		smmu;
@@ -79,6 +80,7 @@ struct arm_smmu_fake {
 	u32				seen;
 	struct arm_smmu_cmdq		second;
 	u32				second_seen;
+	bool				second_busy;
 };
 
 /**

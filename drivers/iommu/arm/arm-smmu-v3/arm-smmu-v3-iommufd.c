@@ -125,8 +125,10 @@ static int arm_vsmmu_init(struct iommufd_viommu *viommu,
 	struct arm_vsmmu *vsmmu = to_vsmmu(viommu);
 	int ret;
 
-	/* There are no data of this type, so it must be all zeros */
+	/* There are no data of this type, so it must be all zeros, and not endless */
 	if (user_data) {
+		if (user_data->len > PAGE_SIZE)
+			return -E2BIG;
 		ret = check_zeroed_user(user_data->uptr, user_data->len);
 		if (ret <= 0)
 			return ret ?: -E2BIG;

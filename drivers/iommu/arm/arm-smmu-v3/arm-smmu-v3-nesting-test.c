@@ -10,6 +10,7 @@
  * of the driver but its names for fields.
  */
 #include <kunit/static_stub.h>
+#include <kunit/test-bug.h>
 #include <kunit/test.h>
 #include <linux/iommufd.h>
 #include <linux/jiffies.h>
@@ -52,6 +53,7 @@ struct ant_cmd {
  * @vdevs: their vdevices
  * @expected: commands that are expected next, too many for the stack
  * @n: how many
+ * @locked: a command was issued under a lock
  * @array: commands of a guest
  */
 struct ant {
@@ -66,6 +68,7 @@ struct ant {
 	struct iommufd_vdevice		*vdevs[ANT_DEVICES];
 	struct arm_smmu_fake_cmd	expected[1024];
 	unsigned int			n;
+	bool				locked;
 	struct ant_cmd			array[10000];
 };
 
@@ -1275,6 +1278,70 @@ static void ant_many_streams(struct kunit *test)
 	arm_smmu_fake_unhang(t->fake);
 }
 
+/* A batch of the driver's own is in one queue, though it is more than once full */
+static void ant_second_once(struct arm_smmu_fake *fake,
+			    const struct arm_smmu_cmdq_ent *ent)
+{
+	if (ent->opcode != 0x40)
+		return;
+	fake->second_busy = fake->priv;
+	fake->priv = fake;
+}
+
+/* And whoever waits for it has no lock of the domain, and no interrupts off */
+static bool ant_atc_supports(struct arm_smmu_cmdq_ent *ent)
+{
+	struct ant *t = kunit_get_current_test()->priv;
+	struct arm_smmu_domain *parent = to_smmu_domain(t->parent);
+	unsigned long flags;
+
+	if (ent->opcode != 0x40)
+		return false;
+	if (irqs_disabled() || !spin_trylock_irqsave(&parent->devices_lock, flags)) {
+		t->locked = true;
+		return true;
+	}
+	spin_unlock_irqrestore(&parent->devices_lock, flags);
+	return true;
+}
+
+static void ant_many_atcs(struct kunit *test)
+{
+	static u32 sids[130];
+	const struct arm_smmu_fake_device_config dev = {
+		.many_sids = sids,
+		.num_sids = ARRAY_SIZE(sids),
+		.ats = true,
+	};
+	struct ant *t = test->priv;
+	unsigned int i;
+
+	ant_start(t, NULL);
+	for (i = 0; i != ARRAY_SIZE(sids); i++)
+		sids[i] = i + 1;
+	ant_add_device(t, 0, &dev, true);
+	t->parent = ant_alloc_parent(t, &t->fdevs[0]->pdev->dev);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(t->parent));
+	KUNIT_ASSERT_EQ(test, 0, ant_attach(t, 0, t->parent));
+	KUNIT_ASSERT_EQ(test, 0, iommu_map(t->parent, SZ_1G, SZ_1G, PAGE_SIZE,
+					   IOMMU_READ | IOMMU_CACHE, GFP_KERNEL));
+	arm_smmu_fake_add_second_cmdq(t->fake, ant_atc_supports);
+	t->fake->observe = ant_second_once;
+
+	KUNIT_EXPECT_EQ(test, PAGE_SIZE, iommu_unmap(t->parent, SZ_1G, PAGE_SIZE));
+	for (i = 0; i != ARRAY_SIZE(sids); i++)
+		ant_expect(t, 0x40, (u64)sids[i] << 32, SZ_1G | (PAGE_SHIFT - 12));
+	ant_expect_sync(t);
+	arm_smmu_fake_expect_second_cmds(t->fake, t->expected, t->n);
+	t->n = 0;
+	arm_smmu_fake_skip_cmds(t->fake);
+
+	KUNIT_EXPECT_FALSE(test, t->fake->second_busy);
+	KUNIT_EXPECT_FALSE(test, t->locked);
+	t->fake->observe = NULL;
+	t->fake->second_busy = true;
+}
+
 /* VMIDs */
 
 static void ant_expect_ipa(struct ant *t, u16 vmid, u64 ipa, bool ril)
@@ -1311,7 +1378,7 @@ static void ant_check_vmids(struct ant *t, u32 features)
 		.sids = { 0x7 }, .num_sids = 1, .ats = true,
 	};
 	bool ril = features & ARM_SMMU_FEAT_RANGE_INV;
-	unsigned int max = PAGE_SIZE / 8, tg = PAGE_SHIFT / 2 - 5, i, j;
+	unsigned int max = PAGE_SIZE / 8, tg = PAGE_SHIFT / 2 - 5, num, i, j;
 	struct kunit *test = t->test;
 	u64 ipa = SZ_1G;
 	u16 own, vmid[2];
@@ -1357,9 +1424,9 @@ static void ant_check_vmids(struct ant *t, u32 features)
 	ant_expect_sync(t);
 	ant_expect(t, 0x10, (u64)vmid[0] << 32, 0);
 	ant_expect_vmid(t, 0x10, vmid[1]);
-	ant_expect(t, 0x40, 0x7ULL << 32, ipa | (PAGE_SHIFT - 12));
 	ant_expect(t, 0x40, 0x21ULL << 32, 52);
 	ant_expect(t, 0x40, 0x42ULL << 32, 52);
+	ant_expect(t, 0x40, 0x7ULL << 32, ipa | (PAGE_SHIFT - 12));
 	ant_expect_sync(t);
 	ant_check(t);
 
@@ -1372,14 +1439,12 @@ static void ant_check_vmids(struct ant *t, u32 features)
 	KUNIT_EXPECT_EQ(test, 0,
 			atomic_read(&to_smmu_domain(t->parent)->nr_ats_masters));
 
-	/* As many as it may be one by one, or too many, or everything */
-	gather.end = ipa + max * PAGE_SIZE - 1;
+	/* As many commands as it may be, or too many, or everything */
+	num = ril ? max : max / 3;
+	gather.end = ipa + num * PAGE_SIZE - 1;
 	arm_smmu_fake_skip_cmds(t->fake);
-	/* With 64K pages these do not all fit in the queue, to be looked at */
-	if (ril || 3 * max < 1 << t->fake->smmu.cmdq.q.llq.max_n_shift) {
-		t->parent->ops->iotlb_sync(t->parent, &gather);
-		ant_count(t, 0x2a, ril ? 3 : 3 * max);
-	}
+	t->parent->ops->iotlb_sync(t->parent, &gather);
+	ant_count(t, 0x2a, ril ? 3 : 3 * num);
 	gather.end += PAGE_SIZE;
 	t->parent->ops->iotlb_sync(t->parent, &gather);
 	if (ril) {
@@ -1594,6 +1659,54 @@ static void ant_no_ats(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, atomic_read(&parent->nr_ats_masters));
 }
 
+/* It is not tried again for a PASID: what has none then would not be invalidated */
+static int ant_late_enable_ats(struct pci_dev *pdev, int stu)
+{
+	struct arm_smmu_fake_device *fdev = dev_get_drvdata(&pdev->dev);
+
+	fdev->ats_enabled = true;
+	return 0;
+}
+
+static void ant_late_ats(struct kunit *test)
+{
+	const struct arm_smmu_fake_device_config config = {
+		.sids = { 0x21 },
+		.num_sids = 1,
+		.pasid_bits = 4,
+		.ats = true,
+	};
+	struct ant *t = test->priv;
+	struct arm_smmu_fake_device *fdev;
+	struct iommu_domain *old, *domain;
+	struct device *dev;
+
+	ant_start(t, NULL);
+	kunit_activate_static_stub(test, arm_smmu_pci_enable_ats,
+				   ant_fail_enable_ats);
+	fdev = arm_smmu_fake_add_device(t->fake, &config);
+	dev = &fdev->pdev->dev;
+	old = iommu_get_domain_for_dev(dev);
+	domain = iommu_paging_domain_alloc(dev);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(domain));
+
+	kunit_activate_static_stub(test, arm_smmu_pci_enable_ats,
+				   ant_late_enable_ats);
+	KUNIT_EXPECT_EQ(test, 0, iommu_attach_device_pasid(domain, dev, 1, NULL));
+	KUNIT_EXPECT_FALSE(test, fdev->ats_enabled);
+	KUNIT_EXPECT_EQ(test, 0, atomic_read(&to_smmu_domain(domain)->nr_ats_masters));
+	iommu_detach_device_pasid(domain, dev, 1);
+
+	KUNIT_EXPECT_EQ(test, 0, iommu_attach_group(domain, dev->iommu_group));
+	KUNIT_EXPECT_TRUE(test, fdev->ats_enabled);
+	KUNIT_EXPECT_EQ(test, 1, atomic_read(&to_smmu_domain(domain)->nr_ats_masters));
+	KUNIT_EXPECT_EQ(test, 0, atomic_read(&to_smmu_domain(old)->nr_ats_masters));
+	iommu_detach_group(domain, dev->iommu_group);
+	KUNIT_EXPECT_EQ(test, 0, atomic_read(&to_smmu_domain(domain)->nr_ats_masters));
+	KUNIT_EXPECT_EQ(test, 1, atomic_read(&to_smmu_domain(old)->nr_ats_masters));
+	iommu_domain_free(domain);
+}
+
 /**
  * struct ant_thread - What goes on beside a test's own thread
  * @t: the test
@@ -1741,7 +1854,7 @@ static void ant_refused(struct kunit *test)
 	struct ant *t = test->priv;
 	const u32 flags = IOMMU_HWPT_ALLOC_NEST_PARENT |
 			  IOMMU_HWPT_ALLOC_DIRTY_TRACKING;
-	const struct iommu_user_data data = {
+	struct iommu_user_data data = {
 		.type = IOMMU_VIOMMU_TYPE_ARM_SMMUV3,
 		.uptr = t->user,
 		.len = sizeof(u64),
@@ -1765,6 +1878,8 @@ static void ant_refused(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0, put_user(0ULL, (u64 __user *)t->user));
 	KUNIT_EXPECT_EQ(test, 0, ant_try_viommu(t, 1, dev, t->parent));
 	ant_remove_viommu(t, 1);
+	data.len = PAGE_SIZE + 1;
+	KUNIT_EXPECT_EQ(test, -E2BIG, ant_try_viommu(t, 1, dev, t->parent));
 	t->viommu_data = NULL;
 
 	/* Its root complex does not make it coherent */
@@ -2189,6 +2304,7 @@ static struct kunit_case ant_cases[] = {
 	KUNIT_CASE_SLOW(ant_bad_command),
 	KUNIT_CASE_SLOW(ant_timeout),
 	KUNIT_CASE_SLOW(ant_many_streams),
+	KUNIT_CASE(ant_many_atcs),
 	KUNIT_CASE(ant_vmids),
 	KUNIT_CASE(ant_vmids_ranges),
 	KUNIT_CASE(ant_many_vmids),
@@ -2196,6 +2312,7 @@ static struct kunit_case ant_cases[] = {
 	KUNIT_CASE(ant_vmids_run_out),
 	KUNIT_CASE(ant_unmap_meanwhile),
 	KUNIT_CASE(ant_no_ats),
+	KUNIT_CASE(ant_late_ats),
 	KUNIT_CASE_SLOW(ant_meanwhile),
 	KUNIT_CASE(ant_refused),
 	KUNIT_CASE(ant_attach_again),

@@ -856,7 +856,7 @@ static void ast_test_exit(struct kunit *test)
 	struct ast_bond *one = ast_bind(t, devs.one, mm);
 	struct ast_bond *other = ast_bind(t, devs.other, mm);
 	/* in the order of the domain's list */
-	struct ast_bond *bonds[] = { one, two, no_atc };
+	struct ast_bond *bonds[] = { no_atc, two, one };
 
 	ast_map(t, mm, 16 * PAGE_SIZE, 0, 16 * PAGE_SIZE, PAGE_SIZE);
 	arm_smmu_fake_skip_cmds(t->fakes[0]);
