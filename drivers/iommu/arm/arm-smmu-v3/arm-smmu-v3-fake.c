@@ -65,7 +65,8 @@ static int arm_smmu_fake_enable_ats(struct pci_dev *pdev, int stu)
 	struct kunit *test = fdev->fake->test;
 
 	KUNIT_EXPECT_FALSE(test, fdev->ats_enabled);
-	fdev->ats_enabled = true;
+	/* After the commands that are in the queue, as a write to a register is */
+	smp_store_release(&fdev->ats_enabled, true);
 	return 0;
 }
 
@@ -75,7 +76,7 @@ static void arm_smmu_fake_disable_ats(struct pci_dev *pdev)
 	struct kunit *test = fdev->fake->test;
 
 	KUNIT_EXPECT_TRUE(test, fdev->ats_enabled);
-	fdev->ats_enabled = false;
+	WRITE_ONCE(fdev->ats_enabled, false);
 }
 
 static struct arm_smmu_cmdq *

@@ -1838,6 +1838,309 @@ static void ant_meanwhile(struct kunit *test)
 		   threads[0].times, threads[1].times, threads[2].times);
 }
 
+/*
+ * A model of what the SMMU and a device cache of one IPA, and how they come to that.
+ *
+ * The walk cache has stage 2 by VMID, the TLB has both stages together by VMID, made of
+ * what the walk cache has, and the ATC has what the TLB had. They are filled whenever
+ * the STE allows it, also between two commands, and each command of the queue takes away
+ * what the architecture says. Who unmaps then looks whether there is anything left that
+ * the device could use.
+ *
+ * An STE that is being replaced is not used, and neither is one that has been replaced
+ * since it was read: the SMMU's CFGI_STE and CMD_SYNC wait for that, commands in memory
+ * do not.
+ */
+#define ANT_CACHE_VMIDS	16
+
+struct ant_caches {
+	struct ant		*t;
+	/* All below but attaches, and what has been read of the queue */
+	struct mutex		lock;
+	/* Attaches that are complete, counted by who attaches */
+	unsigned int		attaches;
+	phys_addr_t		walk[ANT_CACHE_VMIDS];
+	phys_addr_t		tlb[ANT_CACHE_VMIDS];
+	phys_addr_t		atc;
+	unsigned long		fills[3];
+	unsigned long		checks;
+	unsigned long		stale[3];
+	unsigned long		bad;
+};
+
+/* What an STE says, if it is as it is to stay */
+struct ant_stream {
+	u64 data[3];
+	u16 vmid;
+	bool nested;
+	bool ats;
+};
+
+static bool ant_read_stream(struct ant *t, struct ant_stream *stream)
+{
+	const struct arm_smmu_ste *ste = arm_smmu_fake_ste(t->fake, 0x21);
+	unsigned int i, cfg;
+
+	for (i = 0; i != ARRAY_SIZE(stream->data); i++)
+		stream->data[i] = le64_to_cpu(READ_ONCE(ste->data[i]));
+	cfg = FIELD_GET(STRTAB_STE_0_CFG, stream->data[0]);
+	stream->vmid = FIELD_GET(STRTAB_STE_2_S2VMID, stream->data[2]);
+	stream->nested = cfg == 7;
+	stream->ats = FIELD_GET(STRTAB_STE_1_EATS, stream->data[1]) == 1 &&
+		      READ_ONCE(t->fdevs[0]->ats_enabled);
+	return stream->data[0] & 1 && (cfg == 6 || cfg == 7);
+}
+
+static bool ant_same_stream(struct ant *t, const struct ant_stream *stream)
+{
+	struct ant_stream now;
+
+	return ant_read_stream(t, &now) && now.ats == stream->ats &&
+	       !memcmp(now.data, stream->data, sizeof(now.data));
+}
+
+static void ant_fill_caches(struct ant_caches *caches)
+{
+	unsigned int attaches = READ_ONCE(caches->attaches);
+	struct ant *t = caches->t;
+	struct ant_stream stream;
+	phys_addr_t phys;
+
+	lockdep_assert_held(&caches->lock);
+
+	/* Before the STE, and again after it */
+	smp_rmb();
+	if (!ant_read_stream(t, &stream))
+		return;
+	if (stream.vmid >= ANT_CACHE_VMIDS) {
+		caches->bad++;
+		return;
+	}
+	smp_rmb();
+	phys = caches->walk[stream.vmid] ?: iommu_iova_to_phys(t->parent, SZ_1G);
+	if (stream.nested && caches->tlb[stream.vmid])
+		phys = caches->tlb[stream.vmid];
+	smp_rmb();
+	if (!ant_same_stream(t, &stream))
+		return;
+	smp_rmb();
+	if (!phys || READ_ONCE(caches->attaches) != attaches)
+		return;
+
+	if (!caches->walk[stream.vmid] &&
+	    !(stream.nested && caches->tlb[stream.vmid])) {
+		caches->walk[stream.vmid] = phys;
+		caches->fills[0]++;
+	}
+	if (stream.nested && !caches->tlb[stream.vmid]) {
+		caches->tlb[stream.vmid] = phys;
+		caches->fills[1]++;
+	}
+	if (stream.ats && !caches->atc) {
+		caches->atc = phys;
+		caches->fills[2]++;
+	}
+}
+
+/* One command; returns false if there is none */
+static bool ant_run_command(struct ant_caches *caches)
+{
+	struct arm_smmu_fake_cmd cmd;
+	u16 vmid;
+
+	lockdep_assert_held(&caches->lock);
+
+	if (!arm_smmu_fake_next_cmd(caches->t->fake, &cmd))
+		return false;
+	vmid = cmd.data[0] >> 32;
+	switch (arm_smmu_fake_op(&cmd)) {
+	case 0x2a:	/* TLBI_S2_IPA */
+		if (vmid < ANT_CACHE_VMIDS)
+			caches->walk[vmid] = 0;
+		break;
+	case 0x10:	/* TLBI_NH_ALL */
+		if (vmid < ANT_CACHE_VMIDS)
+			caches->tlb[vmid] = 0;
+		break;
+	case 0x28:	/* TLBI_S12_VMALL */
+		if (vmid < ANT_CACHE_VMIDS) {
+			caches->walk[vmid] = 0;
+			caches->tlb[vmid] = 0;
+		}
+		break;
+	case 0x40:	/* ATC_INV, of the other stream as well */
+		if (cmd.data[0] >> 32 == 0x21)
+			caches->atc = 0;
+		break;
+	}
+	return true;
+}
+
+/* After an unmap: nothing is left that the device could use */
+static void ant_check_caches(struct ant_caches *caches)
+{
+	struct ant *t = caches->t;
+	struct ant_stream stream;
+	bool usable;
+
+	mutex_lock(&caches->lock);
+	/*
+	 * Before the commands: what invalidates a VMID before it has another owner, or
+	 * an ATC before ATS is enabled, is in the queue before the STE or device has it.
+	 */
+	usable = ant_read_stream(t, &stream) && ant_same_stream(t, &stream);
+	smp_rmb();
+	while (ant_run_command(caches))
+		;
+	if (usable && stream.vmid < ANT_CACHE_VMIDS) {
+		caches->checks++;
+		caches->stale[0] += !!caches->walk[stream.vmid];
+		caches->stale[1] += stream.nested && caches->tlb[stream.vmid];
+		caches->stale[2] += stream.ats && caches->atc;
+	}
+	mutex_unlock(&caches->lock);
+}
+
+static int ant_device_fn(void *data)
+{
+	struct ant_caches *caches = data;
+
+	while (!kthread_should_stop()) {
+		mutex_lock(&caches->lock);
+		ant_fill_caches(caches);
+		if (ant_run_command(caches))
+			ant_fill_caches(caches);
+		mutex_unlock(&caches->lock);
+		cond_resched();
+	}
+	return 0;
+}
+
+static int ant_unmap_fn(void *data)
+{
+	struct ant_caches *caches = data;
+	struct iommu_domain *parent = caches->t->parent;
+
+	while (!kthread_should_stop()) {
+		if (iommu_map(parent, SZ_1G, SZ_1G, PAGE_SIZE,
+			      IOMMU_READ | IOMMU_CACHE, GFP_KERNEL))
+			caches->bad++;
+		cond_resched();
+		if (iommu_unmap(parent, SZ_1G, PAGE_SIZE) != PAGE_SIZE)
+			caches->bad++;
+		ant_check_caches(caches);
+		cond_resched();
+	}
+	return 0;
+}
+
+/* A vIOMMU and a nested domain that are there for one attach */
+static int ant_attach_other(struct ant *t, struct ant_caches *caches)
+{
+	struct iommufd_viommu *viommu;
+	struct iommu_domain *nested;
+	int ret;
+
+	viommu = kzalloc(t->viommus[0]->ops->viommu_size, GFP_KERNEL);
+	if (!viommu)
+		return -ENOMEM;
+	viommu->ops = t->viommus[0]->ops;
+	viommu->iommu_dev = t->viommus[0]->iommu_dev;
+	xa_init(&viommu->vdevs);
+	ret = viommu->ops->viommu_init(viommu, t->parent, NULL);
+	if (ret)
+		goto out_free;
+	ant_remove_vdevice(t, 0);
+	ant_add_vdevice(t, 0, viommu, ANT_VSID);
+	nested = ant_try_nested(t, viommu, ANT_TRANS, ANT_TRANS_1 | ANT_EATS);
+	if (IS_ERR(nested)) {
+		ret = PTR_ERR(nested);
+		goto out_destroy;
+	}
+	ret = ant_attach(t, 0, nested);
+	smp_store_release(&caches->attaches, caches->attaches + 1);
+	if (!ret) {
+		/* For a while */
+		schedule_timeout_uninterruptible(1);
+		ret = ant_attach(t, 0, t->parent);
+		smp_store_release(&caches->attaches, caches->attaches + 1);
+	}
+	nested->ops->free(nested);
+out_destroy:
+	ant_remove_vdevice(t, 0);
+	viommu->ops->viommu_destroy(viommu);
+	ant_add_vdevice(t, 0, t->viommus[0], ANT_VSID);
+out_free:
+	kfree(viommu);
+	return ret;
+}
+
+/* The device has it, the driver does not know it yet */
+static int ant_slow_enable_ats(struct pci_dev *pdev, int stu)
+{
+	struct arm_smmu_fake_device *fdev = dev_get_drvdata(&pdev->dev);
+
+	/* As arm_smmu_fake_enable_ats() */
+	smp_store_release(&fdev->ats_enabled, true);
+	schedule_timeout_uninterruptible(1);
+	return 0;
+}
+
+static void ant_stale(struct kunit *test)
+{
+	int (*const fns[])(void *) = { ant_device_fn, ant_unmap_fn };
+	struct task_struct *tasks[ARRAY_SIZE(fns)];
+	unsigned long end = jiffies + 2 * HZ, rounds = 0;
+	struct ant *t = test->priv;
+	struct ant_caches *caches;
+	unsigned int i;
+	int ret = 0;
+
+	caches = kunit_kzalloc(test, sizeof(*caches), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, caches);
+	caches->t = t;
+	mutex_init(&caches->lock);
+	ant_start_guest(t, NULL, true);
+	ant_add_nested(t, 0, t->viommus[0], ANT_TRANS, ANT_TRANS_1);
+	ant_add_nested(t, 1, t->viommus[0], ANT_TRANS, ANT_TRANS_1 | ANT_EATS);
+	ant_add_nested(t, 2, t->viommus[0], ANT_TRANS2, ANT_TRANS_1 | ANT_EATS);
+	kunit_activate_static_stub(test, arm_smmu_pci_enable_ats,
+				   ant_slow_enable_ats);
+	for (i = 0; i != ARRAY_SIZE(fns); i++) {
+		tasks[i] = kthread_run(fns[i], caches, "nest-%u", i);
+		if (IS_ERR(tasks[i]))
+			break;
+	}
+
+	for (; !ret && i == ARRAY_SIZE(fns) && time_before(jiffies, end); rounds++) {
+		if (rounds % 4 == 3) {
+			ret = ant_attach_other(t, caches);
+		} else {
+			ret = ant_attach(t, 0, t->domains[rounds % 4]);
+			smp_store_release(&caches->attaches, caches->attaches + 1);
+		}
+		/* The queue is not to be full, who else reads it may not run */
+		mutex_lock(&caches->lock);
+		while (ant_run_command(caches))
+			;
+		mutex_unlock(&caches->lock);
+		cond_resched();
+	}
+	KUNIT_EXPECT_EQ(test, ret, 0);
+	KUNIT_EXPECT_EQ(test, i, ARRAY_SIZE(fns));
+	while (i--)
+		kthread_stop(tasks[i]);
+
+	KUNIT_EXPECT_EQ(test, caches->bad, 0);
+	KUNIT_EXPECT_GT(test, caches->checks, 0);
+	for (i = 0; i != ARRAY_SIZE(caches->fills); i++) {
+		KUNIT_EXPECT_GT_MSG(test, caches->fills[i], 0, "cache %u", i);
+		KUNIT_EXPECT_EQ_MSG(test, caches->stale[i], 0, "cache %u", i);
+	}
+	kunit_info(test, "%lu rounds, %lu checks, filled %lu, %lu, %lu times\n", rounds,
+		   caches->checks, caches->fills[0], caches->fills[1], caches->fills[2]);
+}
+
 /* Who cannot have it */
 
 static int ant_no_iopf(struct iopf_group *group)
@@ -2314,6 +2617,7 @@ static struct kunit_case ant_cases[] = {
 	KUNIT_CASE(ant_no_ats),
 	KUNIT_CASE(ant_late_ats),
 	KUNIT_CASE_SLOW(ant_meanwhile),
+	KUNIT_CASE_SLOW(ant_stale),
 	KUNIT_CASE(ant_refused),
 	KUNIT_CASE(ant_attach_again),
 	KUNIT_CASE(ant_group_again),
