@@ -1901,28 +1901,34 @@ static bool ant_same_stream(struct ant *t, const struct ant_stream *stream)
 
 static void ant_fill_caches(struct ant_caches *caches)
 {
-	unsigned int attaches = READ_ONCE(caches->attaches);
 	struct ant *t = caches->t;
 	struct ant_stream stream;
+	unsigned int attaches;
 	phys_addr_t phys;
 
 	lockdep_assert_held(&caches->lock);
 
-	/* Before the STE, and again after it */
-	smp_rmb();
+	/* Pairs with ant_count_attach(): before the STE, and again after it */
+	attaches = smp_load_acquire(&caches->attaches);
 	if (!ant_read_stream(t, &stream))
 		return;
 	if (stream.vmid >= ANT_CACHE_VMIDS) {
 		caches->bad++;
 		return;
 	}
+	/*
+	 * The STE before the PTE, as the SMMU reads them. Pairs with the barriers of
+	 * arm_smmu_nest_parent_add_vmid() and of who unmaps.
+	 */
 	smp_rmb();
 	phys = caches->walk[stream.vmid] ?: iommu_iova_to_phys(t->parent, SZ_1G);
 	if (stream.nested && caches->tlb[stream.vmid])
 		phys = caches->tlb[stream.vmid];
+	/* The PTE while the STE was there; pairs with dma_wmb() before one is written */
 	smp_rmb();
 	if (!ant_same_stream(t, &stream))
 		return;
+	/* Pairs with ant_count_attach(): the STE has not been away and back */
 	smp_rmb();
 	if (!phys || READ_ONCE(caches->attaches) != attaches)
 		return;
@@ -1989,6 +1995,7 @@ static void ant_check_caches(struct ant_caches *caches)
 	 * an ATC before ATS is enabled, is in the queue before the STE or device has it.
 	 */
 	usable = ant_read_stream(t, &stream) && ant_same_stream(t, &stream);
+	/* Pairs with dma_wmb() before an STE is written, and with ATS being enabled */
 	smp_rmb();
 	while (ant_run_command(caches))
 		;
@@ -2034,6 +2041,12 @@ static int ant_unmap_fn(void *data)
 	return 0;
 }
 
+static void ant_count_attach(struct ant_caches *caches)
+{
+	/* After the STE; pairs with ant_fill_caches() */
+	smp_store_release(&caches->attaches, caches->attaches + 1);
+}
+
 /* A vIOMMU and a nested domain that are there for one attach */
 static int ant_attach_other(struct ant *t, struct ant_caches *caches)
 {
@@ -2058,12 +2071,12 @@ static int ant_attach_other(struct ant *t, struct ant_caches *caches)
 		goto out_destroy;
 	}
 	ret = ant_attach(t, 0, nested);
-	smp_store_release(&caches->attaches, caches->attaches + 1);
+	ant_count_attach(caches);
 	if (!ret) {
 		/* For a while */
 		schedule_timeout_uninterruptible(1);
 		ret = ant_attach(t, 0, t->parent);
-		smp_store_release(&caches->attaches, caches->attaches + 1);
+		ant_count_attach(caches);
 	}
 	nested->ops->free(nested);
 out_destroy:
@@ -2117,7 +2130,7 @@ static void ant_stale(struct kunit *test)
 			ret = ant_attach_other(t, caches);
 		} else {
 			ret = ant_attach(t, 0, t->domains[rounds % 4]);
-			smp_store_release(&caches->attaches, caches->attaches + 1);
+			ant_count_attach(caches);
 		}
 		/* The queue is not to be full, who else reads it may not run */
 		mutex_lock(&caches->lock);
