@@ -69,7 +69,7 @@ modules() {
 	mkdir -p "$dir"
 	cp "$TESTING"/bench/Kbuild "$TESTING"/bench/*.[ch] "$dir/"
 	local make=(make -C "$2" O="$3/bench" ARCH=arm64 LOCALVERSION=
-		    CROSS_COMPILE=aarch64-linux-gnu- CC="$(have ccache && echo 'ccache ')aarch64-linux-gnu-gcc")
+		    CROSS_COMPILE=aarch64-linux-gnu- CC="${CCACHE}aarch64-linux-gnu-gcc")
 	"${make[@]}" modules_prepare
 	# an image alone leaves no Module.symvers, hence the warnings
 	"${make[@]}" M="$dir" KBUILD_MODPOST_WARN=1 modules

@@ -11,8 +11,9 @@
 
 SRC=${KSRC:-$SRC}
 KOUT=${KOUT:-$BUILD/out}
-# depend mode: no second preprocessing on a miss, some 20% of a cold build
-export CCACHE_DEPEND=1
+# what compilers are called through; a machine of CI's has nothing cached, and keeps nothing
+CCACHE=
+if have ccache && [ "${CI:-}" != true ]; then CCACHE='ccache '; fi
 TESTING=$TOP/tools/testing
 KCONFIG=$TESTING/kconfig
 BUSYBOX=$SHARED/busybox-arm64/busybox

@@ -27,8 +27,8 @@ module() {
 	mkdir -p "$work"
 	cp "$TESTING"/dma/Kbuild "$TESTING"/dma/*.c "$work/"
 	local make=(make -C "$SRC" O="$(kernel_out arm64)" ARCH=arm64 LOCALVERSION=
-		    CROSS_COMPILE=aarch64-linux-gnu- CC="$(have ccache && echo 'ccache ')aarch64-linux-gnu-gcc"
-		    HOSTCC="$(have ccache && echo 'ccache ')gcc")
+		    CROSS_COMPILE=aarch64-linux-gnu- CC="${CCACHE}aarch64-linux-gnu-gcc"
+		    HOSTCC="${CCACHE}gcc")
 	"${make[@]}" modules_prepare
 	"${make[@]}" M="$work" KBUILD_MODPOST_WARN=1 modules
 }

@@ -33,8 +33,7 @@ boot=(
 check=(
 	"host               $S/check-host.sh"
 	"series             $S/check-series.sh"
-	"static             $S/check-static.sh"
-	"models             $S/check-models.sh"
+	"static             LESS=1 $S/check-static.sh"
 	"${kunit[@]}"
 	"build-arm32        build arm32 drivers/iommu/ drivers/gpu/drm/panfrost/"
 	"build-i386         build i386 drivers/iommu/"
@@ -49,6 +48,7 @@ check=(
 )
 full=(
 	"${check[@]}"
+	"models             $S/check-models.sh"
 	"kunit-arm64-16k    $S/kunit.sh arm64-16k"
 	"kunit-arm64-64k    $S/kunit.sh arm64-64k"
 	"kunit-long-uml     long uml 100000 io-pgtable"
@@ -229,7 +229,7 @@ build_ahead() {
 	(
 		for v; do
 			# (the static phase builds kernels of the same names)
-			LOGS_DIR=$BUILD/logs/ahead STEP_QUIET=1 nice "$S/kernel.sh" "$v" || true
+			JOBS=$((JOBS + 1)) LOGS_DIR=$BUILD/logs/ahead STEP_QUIET=1 nice "$S/kernel.sh" "$v" || true
 		done
 	) >/dev/null 2>&1 </dev/null 7>&- &
 	ahead_pid=$!

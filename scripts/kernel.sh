@@ -46,12 +46,10 @@ arm32*)	make=(ARCH=arm) image=("${users[@]}") cross=arm-linux-gnueabihf- ;;
 *)	make=(ARCH=arm64) image=(Image) cross=aarch64-linux-gnu- ;;
 esac
 have "${cross}gcc" || die "no ${cross}gcc: run 'make setup'"
-cc=
-if have ccache; then cc='ccache '; fi
 # LOCALVERSION= (empty, but set) keeps setlocalversion from appending the
 # state of the git tree, which would rebuild with every commit.
 make=(make -C "$SRC" -j"$JOBS" O="$odir" "${make[@]}" LOCALVERSION=
-      CROSS_COMPILE="$cross" CC="$cc${cross}gcc" HOSTCC="${cc}gcc")
+      CROSS_COMPILE="$cross" CC="$CCACHE${cross}gcc" HOSTCC="${CCACHE}gcc")
 
 # expand FRAGMENT: includes and optional lines resolved
 expand() {
