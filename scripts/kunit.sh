@@ -39,7 +39,7 @@ case $variant in
 # torture test has a minute, in eight cases: there threads meet, which is what KCSAN
 # is for, while most tests of io-pgtable have one.
 uml-debug) timeout=300 ;;
-# the CPU's page size decides little about the formats
+# the CPU's page size decides little about the formats; `make check` has it with KCSAN only
 *-64k) every=9 ;;
 *-debug | *-kcsan) timeout=1500 smp=4 every=45 append+=(iopte_torture.seconds=8) ;;
 esac
